@@ -1,0 +1,101 @@
+"""The only list of methods: name -> "module:object", kind, paper, one line.
+
+A method joins the command line, the docs, the property suite of its kind and the evidence table with its line here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fairlead.errors import UnknownNameError, UsageError
+
+__all__ = ["ENTRIES", "KINDS", "Entry", "build", "entries", "find", "from_spec"]
+
+KINDS = ("reward", "objective", "synthesizer", "selector", "decoder", "evaluator")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One catalogued method."""
+
+    name: str
+    """The name used in recipes and on the command line."""
+    kind: str
+    """One of `KINDS`."""
+    target: str
+    """Where it lives: "module:object"."""
+    paper: str
+    """Its source: arXiv number or citation; empty for plain tools."""
+    line: str
+    """What it does, in one line."""
+    status: str = "beta"
+    """stable | beta."""
+
+    def load(self) -> type:
+        """Import and return the method's dataclass."""
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+_OBJECTIVES = "fairlead.training.objectives"
+
+# fmt: off
+ENTRIES: tuple[Entry, ...] = (
+    Entry("sft", "objective", f"{_OBJECTIVES}.sft:SFT", "2203.02155", "supervised fine-tuning: negative log-likelihood of the trained tokens"),
+    Entry("dpo", "objective", f"{_OBJECTIVES}.dpo:DPO", "2305.18290", "direct preference optimisation on chosen/rejected pairs"),
+    Entry("reward_model", "objective", f"{_OBJECTIVES}.reward_model:RewardModel", "2307.09288", "Bradley-Terry reward model on a sequence-score head"),
+    Entry("harbor", "reward", "fairlead.rewards.harbor:HarborReward", "", "exact reward of the Harbor world, on any of its axes"),
+    Entry("harbor_proxy", "reward", "fairlead.rewards.harbor:HarborProxy", "", "noisy or hackable stand-ins for the exact Harbor reward"),
+    Entry("rewards", "evaluator", "fairlead.evaluation.rewards:RewardAxes", "", "mean reward per axis with bootstrap intervals"),
+    Entry("win_rate", "evaluator", "fairlead.evaluation.win_rate:WinRate", "", "pairwise win rate of every engine against a baseline under a reward, ties counted half"),
+    Entry("drift", "evaluator", "fairlead.evaluation.drift:Drift", "", "KL and log-prob drift of each engine from a base engine, on its own samples"),
+    Entry("length", "evaluator", "fairlead.evaluation.length:Length", "", "completion lengths and finish reasons"),
+)
+# fmt: on
+
+
+def entries(kind: str | None = None) -> tuple[Entry, ...]:
+    """Return all entries, or those of one kind."""
+    if kind is not None and kind not in KINDS:
+        raise UnknownNameError("kind of method", kind, KINDS)
+    return tuple(e for e in ENTRIES if kind is None or e.kind == kind)
+
+
+def find(kind: str, name: str, *, place: str | None = None) -> Entry:
+    """Return the entry of `kind` called `name`, or raise with the nearest name."""
+    known = {e.name: e for e in entries(kind)}
+    if name not in known:
+        raise UnknownNameError(kind, name, known, place=place)
+    return known[name]
+
+
+def build(kind: str, name: str, /, *, place: str | None = None, **fields: Any) -> Any:
+    """Build a method by catalog name from plain field values.
+
+    Raises:
+        UnknownNameError, UnknownFieldError, UsageError: with the nearest name or the expected fields.
+    """
+    from fairlead import fields as method_fields
+
+    return method_fields.build(find(kind, name, place=place).load(), fields, owner=name, place=place)
+
+
+def from_spec(kind: str, spec: Any, *, place: str | None = None) -> Any:
+    """Build a method from what a recipe or command line says: a name, or a mapping of `name` and fields.
+
+    A method that is already built is returned as it is.
+    """
+    if isinstance(spec, str):
+        return build(kind, spec, place=place)
+    if isinstance(spec, Mapping):
+        fields = dict(spec)
+        name = fields.pop("name", None)
+        if not isinstance(name, str):
+            raise UsageError(
+                f"a {kind} needs a name", place=place, fix=f"write {{name: {entries(kind)[0].name}, ...fields}}"
+            )
+        return build(kind, name, place=place, **fields)
+    return spec

@@ -1,0 +1,1 @@
+"""Evaluators: engines or records in, a report with intervals out."""

@@ -1,0 +1,1 @@
+"""Multi-stage systems that a recipe cannot say."""

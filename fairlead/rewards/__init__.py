@@ -1,0 +1,1 @@
+"""Rewards: a value, or an abstention, per completion."""

@@ -1,0 +1,1 @@
+"""Training: groups -> batch -> forward -> objective -> loop, for every method alike."""
