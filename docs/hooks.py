@@ -62,9 +62,7 @@ def _table(cls: type) -> str:
     if not rows:
         return "It has no fields."
     lines = ["| field | type | default | meaning |", "|---|---|---|---|"]
-    lines += [
-        f"| `{row.name}` | `{_cell(row.type)}` | {_default(row.default)} | {_cell(row.doc)} |" for row in rows
-    ]
+    lines += [f"| `{row.name}` | `{_cell(row.type)}` | {_default(row.default)} | {_cell(row.doc)} |" for row in rows]
     return "\n".join(lines)
 
 
