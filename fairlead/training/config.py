@@ -66,7 +66,7 @@ class TrainConfig:
     reference: Literal["stored", "live"] = "stored"
     """Reference log-probs: computed once and kept on disk, or at every step with the adapter off (needs `lora`)."""
     lora: dict[str, Any] | None = None
-    """Train a low-rank adapter instead of the weights: fields of `peft.LoraConfig` (r, lora_alpha, target_modules...)."""
+    """Train a low-rank adapter, not the weights: fields of `peft.LoraConfig` (r, lora_alpha, target_modules...)."""
     keep: Literal["last", "best"] = "last"
     """Which weights become the finished model: the last, or the best by evaluation loss."""
     save_every: int = 0

@@ -1,0 +1,183 @@
+"""Attention of a row of segments, registered with transformers under the name `fairlead_block`.
+
+A segment's queries see its prefix (a prompt laid out elsewhere in the row) and, causally, themselves. Segments of
+similar shape run together in one call of scaled-dot-product attention, so no key outside a segment is ever touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fairlead.errors import UnsupportedError
+
+__all__ = ["NAME", "BlockAttention", "Segment", "register"]
+
+NAME = "fairlead_block"
+_CALL_COST = 8192
+"""Query-key products that cost about as much as one more attention call; decides which segments share a call."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive queries of a row, and the keys before them that they see."""
+
+    start: int
+    """Position of the first query in the row."""
+    length: int
+    """Number of queries; each also sees the segment's keys up to its own."""
+    prefix_start: int = 0
+    """Position of the first prefix key."""
+    prefix_length: int = 0
+    """Number of prefix keys, all seen by every query."""
+
+    @property
+    def keys(self) -> int:
+        """How many keys the last query sees."""
+        return self.prefix_length + self.length
+
+
+@dataclass
+class _Bucket:
+    """Segments that run in one call, padded to a common shape of B segments, Q queries and K keys."""
+
+    queries: Tensor
+    """int64 [B * Q]: positions in the row."""
+    keys: Tensor
+    """int64 [B * K]."""
+    mask: Tensor | None
+    """bool [B, 1, Q, K]; None when plain causal attention is exact."""
+    size: int
+    """B."""
+
+    def to(self, device: torch.device | str) -> _Bucket:
+        mask = None if self.mask is None else self.mask.to(device)
+        return _Bucket(self.queries.to(device), self.keys.to(device), mask, self.size)
+
+
+class BlockAttention:
+    """What sees what in one row; made once per batch and used by every layer."""
+
+    def __init__(self, segments: Sequence[Segment]):
+        groups = _share_calls(segments)
+        self.buckets = [_bucket(g) for g in groups]
+        self.order = _row_order(groups, length=sum(s.length for s in segments))
+
+    def to(self, device: torch.device | str) -> BlockAttention:
+        """Return the same layout with its index tensors on a device."""
+        moved = object.__new__(BlockAttention)
+        moved.buckets = [b.to(device) for b in self.buckets]
+        moved.order = self.order.to(device)
+        return moved
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        """Attend within segments.
+
+        Args:
+            query: [1, heads, L, D].
+            key, value: [1, key heads, L, D]; heads is a multiple of key heads.
+            scale: factor on the products; None for 1 / sqrt(D).
+
+        Returns:
+            [1, L, heads, D]
+        """
+        repeat = query.shape[1] // key.shape[1]
+        outputs = []
+        for bucket in self.buckets:
+            q = _gather(query, bucket.queries, bucket.size)
+            k = _gather(key, bucket.keys, bucket.size).repeat_interleave(repeat, dim=1)
+            v = _gather(value, bucket.keys, bucket.size).repeat_interleave(repeat, dim=1)
+            out = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=bucket.mask, is_causal=bucket.mask is None, scale=scale
+            )
+            outputs.append(out.transpose(1, 2).flatten(0, 1))
+        return torch.cat(outputs).index_select(0, self.order)[None]
+
+
+def register() -> None:
+    """Make `attn_implementation="fairlead_block"` known to transformers (safe to call again)."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, _attention)
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    block_attention: BlockAttention | None = None,
+    **options,
+) -> tuple[Tensor, None]:
+    if block_attention is None:
+        raise UnsupportedError(
+            f"{type(module).__name__} did not receive the block layout: its model does not pass keyword arguments on",
+            fix="use layout: padded",
+        )
+    special = [n for n in ("softcap", "sliding_window", "s_aux", "position_bias") if options.get(n) is not None]
+    if special:
+        raise UnsupportedError(
+            f"{type(module).__name__} asks for {', '.join(special)}, which the block layout does not have",
+            fix="use layout: padded",
+        )
+    return block_attention(query, key, value, scaling), None
+
+
+def _gather(states: Tensor, positions: Tensor, size: int) -> Tensor:
+    """Take [B * Q] positions of [1, heads, L, D] states as [B, heads, Q, D]."""
+    heads, dimension = states.shape[1], states.shape[3]
+    return states[0].index_select(1, positions).view(heads, size, -1, dimension).transpose(0, 1)
+
+
+def _share_calls(segments: Sequence[Segment]) -> list[list[Segment]]:
+    """Group segments by shape: one joins a call while its padding costs less than a call of its own."""
+    groups: list[list[Segment]] = []
+    real = 0
+    for segment in sorted(segments, key=lambda s: (-s.keys, -s.length, s.start)):
+        area = segment.length * segment.keys
+        if groups:
+            members = groups[-1]
+            queries = max(segment.length, max(s.length for s in members))
+            padded = (len(members) + 1) * queries * members[0].keys
+            if padded <= real + area + _CALL_COST * len(members):
+                members.append(segment)
+                real += area
+                continue
+        groups.append([segment])
+        real = area
+    return groups
+
+
+def _bucket(segments: list[Segment]) -> _Bucket:
+    queries = max(s.length for s in segments)
+    keys = max(s.keys for s in segments)
+    query_at = torch.zeros(len(segments), queries, dtype=torch.int64)
+    key_at = torch.zeros(len(segments), keys, dtype=torch.int64)
+    for b, s in enumerate(segments):
+        own = torch.arange(s.start, s.start + s.length)
+        query_at[b, : s.length] = own
+        key_at[b, : s.keys] = torch.cat([torch.arange(s.prefix_start, s.prefix_start + s.prefix_length), own])
+    same = all(s.length == s.keys == queries for s in segments)
+    mask = None
+    if not same:
+        prefix = torch.tensor([s.prefix_length for s in segments])[:, None, None]
+        mask = (torch.arange(keys)[None, None, :] <= torch.arange(queries)[None, :, None] + prefix)[:, None]
+    return _Bucket(query_at.flatten(), key_at.flatten(), mask, len(segments))
+
+
+def _row_order(groups: list[list[Segment]], length: int) -> Tensor:
+    """Return for each position of the row where its output lies in the buckets' outputs, end to end."""
+    order = torch.empty(length, dtype=torch.int64)
+    base = 0
+    for segments in groups:
+        queries = max(s.length for s in segments)
+        for b, s in enumerate(segments):
+            order[s.start : s.start + s.length] = torch.arange(s.length) + base + b * queries
+        base += len(segments) * queries
+    return order

@@ -1,0 +1,125 @@
+"""Per-token log-probs from hidden states in vocabulary tiles: a [tokens, vocabulary] tensor is never alive.
+
+The forward keeps a running log-sum-exp; the backward makes each tile of logits again. The vocabulary is the outer
+loop there, so every tile of the weight's gradient is written once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Head", "token_logprobs"]
+
+ROW_TILE = 512
+VOCABULARY_TILE = 1024
+"""512 x 1024 float32 logits are 2 MiB, which stays in a core's second-level cache."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """How a model turns hidden states into logits: z = scale * (h W' + b), then cap * tanh(z / cap)."""
+
+    weight: Tensor
+    """[V, H]."""
+    bias: Tensor | None = None
+    """[V]."""
+    scale: float = 1.0
+    """Factor on the logits."""
+    cap: float | None = None
+    """Soft cap on the logits."""
+
+    def tile(self, hidden: Tensor, start: int, end: int) -> Tensor:
+        """Return float32 logits [M, end - start] of hidden states [M, H]."""
+        logits = (hidden @ self.weight[start:end].to(hidden.dtype).T).float()
+        if self.bias is not None:
+            logits = logits + self.bias[start:end].float()
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+
+    def slope(self, logits: Tensor) -> Tensor | float:
+        """Return d(logits) / d(h W' + b), from the logits themselves."""
+        return self.scale if self.cap is None else self.scale * (1.0 - (logits / self.cap) ** 2)
+
+
+def token_logprobs(hidden: Tensor, head: Head, targets: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Return the log-prob of each target token, float32 [M], in nats.
+
+    Args:
+        hidden: [M, H], the states that predict the targets.
+        head: the model's output head.
+        targets: int64 [M].
+        dtype: arithmetic of the matrix products; softmax and sums are always float32. Default: that of `hidden`.
+    """
+    return _TiledLogProbs.apply(hidden, head.weight, head.bias, targets, head.scale, head.cap, dtype or hidden.dtype)
+
+
+def _vocabulary_tiles(size: int) -> list[tuple[int, int]]:
+    return [(start, min(start + VOCABULARY_TILE, size)) for start in range(0, size, VOCABULARY_TILE)]
+
+
+def _row_tiles(size: int) -> list[slice]:
+    return [slice(start, min(start + ROW_TILE, size)) for start in range(0, size, ROW_TILE)]
+
+
+def _in_tile(targets: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
+    """Return which rows have their target in the tile, and those targets' columns."""
+    rows = ((targets >= start) & (targets < end)).nonzero().squeeze(-1)
+    return rows, targets[rows] - start
+
+
+class _TiledLogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, targets, scale, cap, dtype):
+        ctx.scale, ctx.cap, ctx.dtype = scale, cap, dtype
+        head = Head(weight, bias, scale, cap)
+        with torch.autocast(hidden.device.type, enabled=False):
+            states = hidden.to(dtype)
+            total = torch.full((len(states),), -torch.inf, dtype=torch.float32, device=hidden.device)
+            picked = torch.zeros_like(total)
+            for start, end in _vocabulary_tiles(len(weight)):
+                for part in _row_tiles(len(states)):
+                    logits = head.tile(states[part], start, end)
+                    total[part] = torch.logaddexp(total[part], torch.logsumexp(logits, -1))
+                    rows, columns = _in_tile(targets[part], start, end)
+                    picked[part][rows] = logits[rows, columns]
+        ctx.save_for_backward(hidden, weight, bias, targets, total)
+        return picked - total
+
+    @staticmethod
+    def backward(ctx, grad):
+        hidden, weight, bias, targets, total = ctx.saved_tensors
+        head = Head(weight, bias, ctx.scale, ctx.cap)
+        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        grad_hidden = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device) if wants_hidden else None
+        grad_weight = torch.empty_like(weight) if wants_weight else None
+        grad_bias = torch.empty_like(bias) if wants_bias else None
+        with torch.autocast(hidden.device.type, enabled=False):
+            states = hidden.to(ctx.dtype)
+            for start, end in _vocabulary_tiles(len(weight)):
+                tile = weight[start:end].to(ctx.dtype)
+                tile_grad = torch.zeros(tile.shape, dtype=torch.float32, device=hidden.device)
+                bias_grad = torch.zeros(end - start, dtype=torch.float32, device=hidden.device)
+                for part in _row_tiles(len(states)):
+                    logits = head.tile(states[part], start, end)
+                    slope = head.slope(logits)
+                    wanted = torch.exp(logits - total[part, None]).mul_(-grad[part, None])
+                    rows, columns = _in_tile(targets[part], start, end)
+                    wanted[rows, columns] += grad[part][rows]
+                    wanted = wanted * slope
+                    if wants_bias:
+                        bias_grad += wanted.sum(0)
+                    wanted = wanted.to(ctx.dtype)
+                    if wants_hidden:
+                        grad_hidden[part] += wanted @ tile
+                    if wants_weight:
+                        tile_grad += wanted.T @ states[part]
+                if wants_weight:
+                    grad_weight[start:end] = tile_grad
+                if wants_bias:
+                    grad_bias[start:end] = bias_grad
+        grad_hidden = grad_hidden.to(hidden.dtype) if wants_hidden else None
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None

@@ -1,0 +1,154 @@
+"""A transformers model as the trainer sees it: groups in, per-token log-probs (and scores) of their completions out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fairlead.errors import FairleadError, UnsupportedError
+from fairlead.forward import attention
+from fairlead.forward.layout import Batch, Branch, Group, lay_out
+from fairlead.forward.logprobs import Head, token_logprobs
+
+__all__ = ["LAYOUTS", "Policy", "pick_layout"]
+
+LAYOUTS = ("shared", "packed", "padded")
+_TOLERANCE = 1e-3
+"""Largest difference between layouts that rounding explains, relative to the size of the hidden states."""
+
+
+class Policy(nn.Module):
+    """A causal language model, or a sequence-score model, behind one forward for every layout."""
+
+    def __init__(self, model: nn.Module, *, layout: str = "shared", score_head: bool = False):
+        """Wrap `model`.
+
+        Args:
+            model: a transformers causal LM, or sequence classifier when `score_head`; a peft model of either.
+            layout: one of `LAYOUTS`; every batch given to the forward must be laid out so.
+            score_head: give one score per completion, not log-probs.
+
+        Raises:
+            UnsupportedError: an output head that is not a plain linear layer.
+        """
+        super().__init__()
+        self.model = model
+        self.layout = layout
+        self.score_head = score_head
+        self.plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+        if layout == "padded":
+            self.plain.set_attn_implementation("sdpa")
+        else:
+            attention.register()
+            self.plain.set_attn_implementation(attention.NAME)
+        if not score_head:
+            self.head()
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return log-probs float32 [N, T] (0 where a token does not count) and scores float32 [N] or None."""
+        hidden = self.hidden(batch)
+        if self.score_head:
+            score = self.plain.score(hidden.index_select(0, batch.last)).squeeze(-1).float()
+            return torch.zeros(batch.mask.shape, device=hidden.device), score
+        states = hidden.index_select(0, batch.source)
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        values = token_logprobs(states, self.head(), batch.target, dtype=dtype)
+        flat = torch.zeros(batch.mask.numel(), dtype=torch.float32, device=hidden.device)
+        return flat.index_put((batch.place,), values).view(batch.mask.shape), None
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """Return the last hidden states of all positions, [N * L, H]."""
+        extra: dict[str, Any] = {} if batch.attention is None else {"block_attention": batch.attention}
+        output = self.plain.base_model(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            attention_mask=batch.attention_mask,
+            use_cache=False,
+            **extra,
+        )
+        return output.last_hidden_state.flatten(0, 1)
+
+    def head(self) -> Head:
+        """Return the output head with the logit scale and cap that the model's config asks for."""
+        layer = self.plain.get_output_embeddings()
+        if not isinstance(layer, nn.Linear):
+            raise UnsupportedError(
+                f"the output head is a {type(layer).__name__}, not a linear layer",
+                fix="leave lm_head out of the adapter's target modules",
+            )
+        config = self.plain.config
+        scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+        return Head(layer.weight, layer.bias, scale, getattr(config, "final_logit_softcapping", None))
+
+    def without_adapter(self) -> Any:
+        """Return a context in which a peft model is its base model again."""
+        return self.model.disable_adapter() if hasattr(self.model, "disable_adapter") else nullcontext()
+
+    @torch.no_grad()
+    def check_head(self) -> None:
+        """Compare log-probs with the model's own logits on a small input.
+
+        Raises:
+            UnsupportedError: the model does something between hidden states and logits that `Head` does not know.
+        """
+        batch = lay_out(_probe(self.plain), "padded").to(next(self.parameters()).device)
+        previous = self.plain.config._attn_implementation
+        self.plain.set_attn_implementation("sdpa")
+        try:
+            hidden = self.hidden(batch).index_select(0, batch.source)
+            logits = self.plain(
+                input_ids=batch.input_ids, position_ids=batch.position_ids, attention_mask=batch.attention_mask
+            ).logits
+        finally:
+            self.plain.set_attn_implementation(previous)
+        logits = logits.flatten(0, 1).index_select(0, batch.source).float()
+        own = logits.log_softmax(-1).gather(-1, batch.target[:, None])[:, 0]
+        if (own - token_logprobs(hidden, self.head(), batch.target)).abs().max() > 0.02:
+            raise UnsupportedError(
+                f"{type(self.plain).__name__} changes its logits in a way Fairlead does not know",
+                fix="use a model whose logits are a linear map of its last hidden state",
+            )
+
+
+@torch.no_grad()
+def pick_layout(model: nn.Module) -> tuple[str, str]:
+    """Return the fastest layout that gives the model's own padded hidden states, and why if it is `padded`."""
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    groups = _probe(plain)
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    try:
+        found = {}
+        for layout in ("padded", "shared"):
+            batch = lay_out(groups, layout).to(device)
+            policy = Policy(model, layout=layout, score_head=True)
+            found[layout] = policy.hidden(batch).index_select(0, batch.last).float()
+        gap = (found["padded"] - found["shared"]).abs().max() / found["padded"].abs().max().clamp_min(1e-6)
+        if gap <= _TOLERANCE:
+            return "shared", ""
+        return "padded", f"shared prefixes change its hidden states by {gap:.1e}"
+    except (FairleadError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        return "padded", str(error).splitlines()[0]
+    finally:
+        model.train(training)
+
+
+def _probe(model: Any, lengths: Sequence[tuple[int, ...]] = ((5, 4, 7), (9, 3))) -> list[Group]:
+    """Make groups of random tokens, (prompt, completions...) long each."""
+    rng = np.random.default_rng(0)
+    size = model.config.get_text_config().vocab_size
+
+    def ids(n: int) -> np.ndarray:
+        return rng.integers(0, size, n)
+
+    return [
+        Group(str(i), ids(prompt), tuple(Branch(ids(n), np.ones(n, dtype=bool)) for n in completions))
+        for i, (prompt, *completions) in enumerate(lengths)
+    ]
