@@ -1,6 +1,7 @@
 """Fill the parts of the documentation that the code already knows; called by mkdocs while it builds the site.
 
-The catalog's methods join the navigation under "Methods", by kind. In the pages three markers are replaced, so that no field, default or method is typed twice:
+The catalog's methods join the navigation under "Methods", by kind. In the pages three markers are replaced, so that
+no field, default or method is typed twice:
 
 - `<!-- fields: KIND NAME -->`: what a catalogued method is, where it lives, and the table of its fields;
 - `<!-- fields: MODULE:CLASS -->`: the table of any dataclass's fields;
