@@ -8,24 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, TypeAlias, TypedDict, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from fairlead.errors import UsageError
+from fairlead.messages import Message, Prompt
 
 __all__ = ["Completion", "Engine", "FinishReason", "Message", "Prompt", "Sampling"]
-
-
-class Message(TypedDict):
-    """One turn of a conversation."""
-
-    role: str
-    content: str
-
-
-Prompt: TypeAlias = str | Sequence[Message]
-"""Raw text (no template is applied) or a list of messages (rendered by the model's chat template)."""
 
 
 class FinishReason(StrEnum):

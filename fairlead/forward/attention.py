@@ -66,12 +66,14 @@ class BlockAttention:
         groups = _share_calls(segments)
         self.buckets = [_bucket(g) for g in groups]
         self.order = _row_order(groups, length=sum(s.length for s in segments))
+        self.longest = max(s.keys for s in segments)
 
     def to(self, device: torch.device | str) -> BlockAttention:
         """Return the same layout with its index tensors on a device."""
         moved = object.__new__(BlockAttention)
         moved.buckets = [b.to(device) for b in self.buckets]
         moved.order = self.order.to(device)
+        moved.longest = self.longest
         return moved
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
@@ -120,7 +122,9 @@ def _attention(
             f"{type(module).__name__} did not receive the block layout: its model does not pass keyword arguments on",
             fix="use layout: padded",
         )
-    special = [n for n in ("softcap", "sliding_window", "s_aux", "position_bias") if options.get(n) is not None]
+    special = [n for n in ("softcap", "s_aux", "position_bias") if options.get(n) is not None]
+    if (options.get("sliding_window") or block_attention.longest) < block_attention.longest:
+        special.append("sliding_window")
     if special:
         raise UnsupportedError(
             f"{type(module).__name__} asks for {', '.join(special)}, which the block layout does not have",

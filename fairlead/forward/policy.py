@@ -41,9 +41,7 @@ class Policy(nn.Module):
         self.layout = layout
         self.score_head = score_head
         self.plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-        if layout == "padded":
-            self.plain.set_attn_implementation("sdpa")
-        else:
+        if layout != "padded":
             attention.register()
             self.plain.set_attn_implementation(attention.NAME)
         if not score_head:
@@ -64,15 +62,17 @@ class Policy(nn.Module):
 
     def hidden(self, batch: Batch) -> Tensor:
         """Return the last hidden states of all positions, [N * L, H]."""
-        extra: dict[str, Any] = {} if batch.attention is None else {"block_attention": batch.attention}
-        output = self.plain.base_model(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
-            attention_mask=batch.attention_mask,
-            use_cache=False,
-            **extra,
-        )
-        return output.last_hidden_state.flatten(0, 1)
+        return self.plain.base_model(**self._inputs(batch)).last_hidden_state.flatten(0, 1)
+
+    def _inputs(self, batch: Batch) -> dict[str, Any]:
+        block = {} if batch.attention is None else {"block_attention": batch.attention}
+        return {
+            "input_ids": batch.input_ids,
+            "position_ids": batch.position_ids,
+            "attention_mask": batch.attention_mask,
+            "use_cache": False,
+            **block,
+        }
 
     def head(self) -> Head:
         """Return the output head with the logit scale and cap that the model's config asks for."""
@@ -97,16 +97,9 @@ class Policy(nn.Module):
         Raises:
             UnsupportedError: the model does something between hidden states and logits that `Head` does not know.
         """
-        batch = lay_out(_probe(self.plain), "padded").to(next(self.parameters()).device)
-        previous = self.plain.config._attn_implementation
-        self.plain.set_attn_implementation("sdpa")
-        try:
-            hidden = self.hidden(batch).index_select(0, batch.source)
-            logits = self.plain(
-                input_ids=batch.input_ids, position_ids=batch.position_ids, attention_mask=batch.attention_mask
-            ).logits
-        finally:
-            self.plain.set_attn_implementation(previous)
+        batch = lay_out(_probe(self.plain), self.layout).to(next(self.parameters()).device)
+        hidden = self.hidden(batch).index_select(0, batch.source)
+        logits = self.plain(**self._inputs(batch)).logits
         logits = logits.flatten(0, 1).index_select(0, batch.source).float()
         own = logits.log_softmax(-1).gather(-1, batch.target[:, None])[:, 0]
         if (own - token_logprobs(hidden, self.head(), batch.target)).abs().max() > 0.02:
@@ -117,26 +110,32 @@ class Policy(nn.Module):
 
 
 @torch.no_grad()
-def pick_layout(model: nn.Module) -> tuple[str, str]:
-    """Return the fastest layout that gives the model's own padded hidden states, and why if it is `padded`."""
+def pick_layout(model: nn.Module, longest: int = 0) -> tuple[str, str]:
+    """Return the fastest layout that gives the model's own padded hidden states, and why if it is `padded`.
+
+    Args:
+        model: a transformers model, or a peft model of one; its attention implementation is left as it was.
+        longest: tokens of the longest prompt with one completion; a sliding window below it needs padding.
+    """
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    groups = _probe(plain)
-    training = model.training
+    window = getattr(plain.config.get_text_config(), "sliding_window", None)
+    if window is not None and window < longest:
+        return "padded", f"its attention window of {window} tokens is shorter than {longest}"
+    own, training = plain.config._attn_implementation, model.training
+    groups, device = _probe(plain), next(model.parameters()).device
     model.eval()
-    device = next(model.parameters()).device
     try:
-        found = {}
+        found = []
         for layout in ("padded", "shared"):
             batch = lay_out(groups, layout).to(device)
-            policy = Policy(model, layout=layout, score_head=True)
-            found[layout] = policy.hidden(batch).index_select(0, batch.last).float()
-        gap = (found["padded"] - found["shared"]).abs().max() / found["padded"].abs().max().clamp_min(1e-6)
-        if gap <= _TOLERANCE:
-            return "shared", ""
-        return "padded", f"shared prefixes change its hidden states by {gap:.1e}"
+            states = Policy(model, layout=layout, score_head=True).hidden(batch)
+            found.append(states.index_select(0, batch.last).float())
+        gap = (found[0] - found[1]).abs().max() / found[0].abs().max().clamp_min(1e-6)
+        return ("shared", "") if gap <= _TOLERANCE else ("padded", f"sharing prompts moves its states by {gap:.1e}")
     except (FairleadError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        return "padded", str(error).splitlines()[0]
+        return "padded", str(error).splitlines()[0][:200]
     finally:
+        plain.set_attn_implementation(own)
         model.train(training)
 
 

@@ -8,8 +8,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from fairlead.engines.base import Prompt
 from fairlead.errors import UsageError
+from fairlead.messages import Prompt
 
 __all__ = ["Reward", "Rewards"]
 
