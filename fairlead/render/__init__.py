@@ -1,0 +1,11 @@
+"""The one renderer: messages to tokens, role spans, loss mask and stops, for training, generation, judging and serving.
+
+renderer = Renderer(tokenizer)
+renderer.prompt([{"role": "user", "content": "hi"}])    # what generation is given
+renderer.example(prompt, completion)                    # what training is given
+"""
+
+from fairlead.render.chat import ROLES
+from fairlead.render.renderer import Rendered, Renderer, Span
+
+__all__ = ["ROLES", "Rendered", "Renderer", "Span"]
