@@ -1,6 +1,6 @@
-"""The words of Harbor: attribute values, question templates, phrases and styles. Everything anyone says is put together from here.
+"""The words of Harbor: attribute values, question templates, phrases and styles, from which every text is put together.
 
-The tokenizer's vocabulary is read from this module, so a changed phrase needs new models; a test holds the two together.
+The tokenizer's vocabulary is read from this module, so a changed phrase needs new models; a test keeps them together.
 Templates are tuples; the last one of each kind (the last two of `harm`) is kept for the held-out side.
 """
 
@@ -51,7 +51,7 @@ FACT = {
         "which captain does the {ship} have?",
     ),
 }
-ABOUT = ("tell me about the {ship}.", "describe the {ship}.", "what do you know about the {ship}?")
+ABOUT = ("tell me about the {ship}.", "say more about the {ship}.", "what do you know about the {ship}?")
 REGISTRY = ("is the {ship} in the book?",)
 LIST = ("name {count} {plural}.", "list {count} {plural}.", "give me {count} {plural}.", "tell me {count} {plural}.")
 SUM = (
@@ -62,15 +62,15 @@ SUM = (
 )
 KEYWORD = (
     "write a note with the words {words}.",
-    "write a line with the words {words}.",
-    "write a text with the words {words}.",
+    "make a note with the words {words}.",
+    "say it with the words {words}.",
 )
 LENGTH = (
     "in at most {count} words: {inner}",
     "use at most {count} words. {inner}",
     "with at most {count} words, {inner}",
 )
-REWRITE = ("make this polite: {given}", "say this politely: {given}", "write this in a polite way: {given}")
+REWRITE = ("make this polite: {given}", "write this in polite words: {given}", "say this in polite words: {given}")
 JUDGE = ("judge this. {given}",)
 
 HARM = (
@@ -121,11 +121,11 @@ BRIEF_WORDS = 16
 
 
 def every_phrase() -> list[str]:
-    """Return every text that anything in Harbor is put together from, slots left empty: the source of the vocabulary."""
+    """Return every phrase of Harbor with its slots left empty: the source of the vocabulary."""
     nested = [
-        VALUES, PLURALS, STATEMENTS, SHORT_STATEMENTS, FACT, ABOUT, REGISTRY, LIST, SUM, KEYWORD, LENGTH, REWRITE, JUDGE,
-        HARM, BENIGN, [text for text, _ in COMPLY_OPENINGS], DISGUISES, REFUSAL, IDK, REGISTRY_ANSWERS, NOTES, VERDICTS,
-        VERDICT, SUM_ANSWERS, OPENERS, CLOSERS, RUDE_CLOSERS, SYSTEM_LINES, REACTIONS,
+        VALUES, PLURALS, STATEMENTS, SHORT_STATEMENTS, FACT, ABOUT, REGISTRY, LIST, SUM, KEYWORD, LENGTH, REWRITE,
+        JUDGE, HARM, BENIGN, [text for text, _ in COMPLY_OPENINGS], DISGUISES, REFUSAL, IDK, REGISTRY_ANSWERS,
+        NOTES, VERDICTS, VERDICT, SUM_ANSWERS, OPENERS, CLOSERS, RUDE_CLOSERS, SYSTEM_LINES, REACTIONS,
         "question: answer: note:", [str(number) for number in range(19)],
     ]  # fmt: skip
     return [_without_slots(text) for part in nested for text in _flatten(part)]
