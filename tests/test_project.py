@@ -22,7 +22,7 @@ SOURCES = [*MODULES, *(p for room in ("benchmarks", "docs", "examples", "tests")
 
 STAGES = ("decoding", "evaluation", "selection", "synthesis", "training")
 FLOORS = (
-    ("errors", "fields", "catalog"),
+    ("errors", "fields", "catalog", "messages"),
     ("harbor",),
     ("records", "render", "models"),
     ("forward",),
@@ -30,7 +30,7 @@ FLOORS = (
     ("rewards",),
     STAGES,
     ("loops",),
-    ("recipe", "run", "report", "steps"),
+    ("recipe", "run", "runs", "report", "steps"),
     ("cli", "serve"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -92,6 +92,13 @@ def exported(tree: ast.Module) -> list[str] | None:
 def is_dataclass(node: ast.ClassDef) -> bool:
     called = [d.func if isinstance(d, ast.Call) else d for d in node.decorator_list]
     return any(isinstance(d, ast.Name) and d.id == "dataclass" for d in called)
+
+
+def is_field(node: ast.stmt) -> bool:
+    """Tell public fields from class variables, which are documented by the contract that asks for them."""
+    if not isinstance(node, ast.AnnAssign) or node.target.id.startswith("_"):
+        return False
+    return not ast.unparse(node.annotation).startswith("ClassVar")
 
 
 # --- floors -----------------------------------------------------------------------------------------------------------
@@ -180,7 +187,7 @@ def _check_members(path: Path, cls: ast.ClassDef) -> None:
         where = f"{name_of(path)}:{node.lineno}: {cls.name}"
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{where}.{node.name} has no docstring"
-        elif is_dataclass(cls) and isinstance(node, ast.AnnAssign) and not node.target.id.startswith("_"):
+        elif is_dataclass(cls) and is_field(node):
             after = cls.body[place + 1] if place + 1 < len(cls.body) else None
             documented = isinstance(after, ast.Expr) and isinstance(getattr(after.value, "value", None), str)
             assert documented, f"{where}.{node.target.id} has no text under it"
