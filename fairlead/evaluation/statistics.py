@@ -1,0 +1,136 @@
+"""Estimates with intervals: means by bootstrap, rates by Wilson's score, paired differences and ratios.
+
+NaN among the values means "no value here" (an abstention): it is left out, and `Estimate.n` counts what is left.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fairlead.errors import UsageError
+from fairlead.evaluation.base import Estimate
+
+__all__ = [
+    "RESAMPLES",
+    "estimate_difference",
+    "estimate_mean",
+    "estimate_rate",
+    "estimate_ratio",
+    "is_binary",
+    "per_prompt",
+]
+
+RESAMPLES = 2000
+"""Bootstrap resamples behind an interval."""
+
+_NUMBERS_AT_ONCE = 2_000_000
+_NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
+
+
+def estimate_mean(values: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """Estimate a mean with its percentile bootstrap interval (Efron 1979) over independent values [N].
+
+    A single value has no interval (NaN).
+    """
+    _check(confidence)
+    kept = _present(values)
+    return _bootstrap((kept,), np.mean, confidence, seed) if len(kept) else _NOTHING
+
+
+def estimate_rate(values: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """Estimate a share from independent values [N] in [0, 1].
+
+    Values that are all 0 or 1 get Wilson's score interval (Wilson 1927), which stays open where a bootstrap
+    collapses (500 of 500 is not "exactly 1"); shares of several samples get a bootstrap interval.
+    """
+    from scipy import stats
+
+    kept = _present(values)
+    if len(kept) == 0 or not is_binary(kept):
+        return estimate_mean(kept, confidence=confidence, seed=seed)
+    _check(confidence)
+    rate = stats.binomtest(int(kept.sum()), len(kept))
+    ends = rate.proportion_ci(confidence_level=confidence, method="wilson")
+    return _around(float(kept.mean()), ends.low, ends.high, len(kept))
+
+
+def is_binary(values: ArrayLike) -> bool:
+    """Whether every value that is there is 0 or 1."""
+    return bool(np.isin(_present(values), (0.0, 1.0)).all())
+
+
+def estimate_difference(values: ArrayLike, baseline: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """Estimate mean(values - baseline), pair by pair [N], with a bootstrap interval over the pairs.
+
+    Pairs in which either side has no value are left out.
+    """
+    first, second = np.asarray(values, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    if first.shape != second.shape:
+        raise UsageError(f"a paired difference of {first.shape} and {second.shape} values", fix="give N pairs")
+    return estimate_mean(first - second, confidence=confidence, seed=seed)
+
+
+def estimate_ratio(sums: ArrayLike, counts: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """Estimate sum(sums) / sum(counts), such as nats per token, with a bootstrap over the N units.
+
+    Units without a value, or with a count of 0, are left out.
+    """
+    _check(confidence)
+    above, below = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    kept = ~np.isnan(above) & (below > 0)
+    return _bootstrap((above[kept], below[kept]), _ratio, confidence, seed) if kept.any() else _NOTHING
+
+
+def per_prompt(values: np.ndarray) -> np.ndarray:
+    """Reduce [N prompts, n samples] to each prompt's mean [N] over its samples that have a value, else NaN.
+
+    Samples of one prompt are not independent, so intervals are taken over prompts.
+    """
+    present = ~np.isnan(values)
+    counts = present.sum(-1)
+    sums = np.where(present, values, 0.0).sum(-1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _present(values: ArrayLike) -> np.ndarray:
+    found = np.asarray(values, dtype=np.float64).ravel()
+    return found[~np.isnan(found)]
+
+
+def _ratio(above: np.ndarray, below: np.ndarray, axis: int = -1) -> Any:
+    return above.sum(axis) / below.sum(axis)
+
+
+def _bootstrap(columns: tuple[np.ndarray, ...], statistic: Any, confidence: float, seed: int) -> Estimate:
+    from scipy import stats
+
+    n = len(columns[0])
+    value = float(statistic(*columns, axis=-1))
+    if n == 1:
+        return Estimate(value, math.nan, math.nan, 1)
+    ends = stats.bootstrap(
+        columns,
+        statistic,
+        n_resamples=RESAMPLES,
+        batch=max(1, _NUMBERS_AT_ONCE // n),
+        paired=len(columns) > 1,
+        vectorized=True,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return _around(value, float(ends.low), float(ends.high), n)
+
+
+def _around(value: float, low: float, high: float, n: int) -> Estimate:
+    """Build an estimate whose interval holds its value in spite of rounding."""
+    return Estimate(value, float(min(low, value)), float(max(high, value)), n)
+
+
+def _check(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise UsageError(f"confidence is {confidence}", fix="use a share between 0 and 1, such as 0.95")
