@@ -56,7 +56,7 @@ class Drift:
         Axes, in nats: `kl` and `kl_k3` (per answer, from k1 and k3), `kl_token` and `kl_token_k3` (per token), and
         per given completion (conversation, feedback and preference records) `<completion>_shift`: mean log-prob
         change per token. Rows: id, engine, sample, part (`sample` or the completion's name), tokens, policy and base
-        (summed log-probs), k3. An engine without log-probs gets NaN and a note.
+        (summed log-probs), and for samples kl and kl_k3. An engine without log-probs gets NaN and a note.
         """
         others = other_engines(engines, self.base, "base")
         prompts, report = prompts_of(records), Report({})
@@ -74,7 +74,7 @@ class Drift:
                 continue
             own = own.without_end([answer.finish_reason is FinishReason.LENGTH for _, answer in pairs])
             report.summary[name] = self._own(own)
-            report.rows += own.rows(name, records, "sample")
+            report.rows += own.rows(name, records, _SAMPLE)
             report.notes += _differently_cut(name, own, [answer for _, answer in pairs])
             for part, (kept, prompts_kept, given) in _given(records).items():
                 found = self._score(engines, name, prompts_kept, given)
@@ -118,15 +118,14 @@ class Drift:
     def _figures(self, report: Report, at_position: Mapping[str, np.ndarray], order: Sequence[str]) -> dict[str, str]:
         if not at_position:
             return {}
-        kl = {
-            name: [row["policy"] - row["base"] for row in report.rows if _is_sample(row, name)] for name in at_position
-        }
+        kl = {name: [row["kl"] for row in report.rows if _is_sample(row, name)] for name in at_position}
         lines = {name: (np.arange(1, len(found) + 1), found) for name, found in at_position.items()}
         spread = distribution(kl, label="nats", unit="share of answers", order=order)
         by_position = curves(lines, x="token of the answer", y="KL (k3, nats)", height=2.0, order=order)
         return {f"log-ratio to {self.base} per answer": spread, f"KL from {self.base} by position": by_position}
 
 
+_SAMPLE = "sample"
 _AXES = ("kl", "kl_k3", "kl_token", "kl_token_k3")
 
 
@@ -163,9 +162,11 @@ class _Scored:
     def rows(self, name: str, records: Sequence[Any], part: str) -> list[dict[str, Any]]:
         sums = [[row.sum() for row in rows] for rows in (self.policy, self.base)]
         shape = (len(records), -1)
-        columns = {"tokens": self.tokens, "policy": np.array(sums[0]), "base": np.array(sums[1]), "k3": self.k3}
-        parts = np.full(len(self.tokens), part, dtype=object)
-        return sample_rows(name, records, {k: v.reshape(shape) for k, v in {"part": parts, **columns}.items()})
+        columns = {"part": np.full(len(self.tokens), part, dtype=object), "tokens": self.tokens}
+        columns |= {"policy": np.array(sums[0]), "base": np.array(sums[1])}
+        if part == _SAMPLE:
+            columns |= {"kl": self.k1, "kl_k3": self.k3}
+        return sample_rows(name, records, {column: values.reshape(shape) for column, values in columns.items()})
 
 
 def _k3(gap: np.ndarray) -> np.ndarray:
@@ -173,7 +174,7 @@ def _k3(gap: np.ndarray) -> np.ndarray:
 
 
 def _is_sample(row: Mapping[str, Any], name: str) -> bool:
-    return row["engine"] == name and row["part"] == "sample"
+    return row["engine"] == name and row["part"] == _SAMPLE
 
 
 def _differently_cut(name: str, own: _Scored, answers: Sequence[Completion]) -> list[str]:

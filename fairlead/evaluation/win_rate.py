@@ -55,7 +55,8 @@ class WinRate:
         """Compare every other engine with the baseline on the records' prompts.
 
         Axes: `rate` (wins plus half the ties), `wins`, `ties`, `losses` (shares), `margin` (mean difference of the
-        rewards). Rows: id, engine, sample, reward, baseline_reward, margin, outcome, points.
+        rewards). Rows: id, engine, sample, reward, baseline_reward, margin, outcome,
+        rate (1, .5 or 0).
         """
         others = other_engines(engines, self.baseline, "baseline")
         prompts, reward = prompts_of(records), self.build()
@@ -72,7 +73,7 @@ class WinRate:
                 "baseline_reward": before,
                 "margin": margin,
                 "outcome": [[_OUTCOMES.get(p) for p in row] for row in points],
-                "points": points,
+                "rate": points,
             }
             report.rows += sample_rows(name, records, columns)
             report.summary[name] = self._summary(points, margin)

@@ -1,3 +1,5 @@
+"""Reports in a folder: what is saved comes back, what is broken says so."""
+
 from __future__ import annotations
 
 import json

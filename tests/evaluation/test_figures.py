@@ -1,3 +1,5 @@
+"""Figures: well-formed, themed, escaped, the same bytes each time."""
+
 from __future__ import annotations
 
 import re

@@ -1,3 +1,5 @@
+"""Lengths of answers against their expected values."""
+
 from __future__ import annotations
 
 import math

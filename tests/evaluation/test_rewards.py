@@ -1,3 +1,5 @@
+"""Mean rewards per axis: means, gains, abstentions, break-downs and what is refused."""
+
 from __future__ import annotations
 
 import math

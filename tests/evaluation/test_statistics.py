@@ -1,3 +1,5 @@
+"""Estimates and their intervals, against closed forms and known coverage."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Win rates against a baseline: points, ties, margins and what is refused."""
+
 from __future__ import annotations
 
 import math
@@ -17,10 +19,10 @@ def test_points_follow_the_rewards_of_each_pair():
     report = WinRate(Count("aye"), "base", sampling=SAMPLED)({"base": BASE, "tuned": TUNED}, rows(200))
     for row in report.rows:
         assert row["margin"] == row["reward"] - row["baseline_reward"]
-        assert row["points"] == 0.5 + 0.5 * np.sign(row["margin"])
+        assert row["rate"] == 0.5 + 0.5 * np.sign(row["margin"])
     found = report.summary["tuned"]
     assert list(report.summary) == ["tuned"]
-    assert found["rate"].value == pytest.approx(np.mean([row["points"] for row in report.rows]))
+    assert found["rate"].value == pytest.approx(np.mean([row["rate"] for row in report.rows]))
     assert found["rate"].value == pytest.approx(found["wins"].value + found["ties"].value / 2)
     assert found["wins"].value + found["ties"].value + found["losses"].value == pytest.approx(1)
     assert found["rate"].low > 0.5
