@@ -1,10 +1,11 @@
 """Fill the parts of the documentation that the code already knows; called by mkdocs while it builds the site.
 
-The catalog's methods join the navigation under "Methods", by kind. In the pages three markers are replaced, so that
+The catalog's methods join the navigation under "Methods", by kind. In the pages four markers are replaced, so that
 no field, default or method is typed twice:
 
 - `<!-- fields: KIND NAME -->`: what a catalogued method is, where it lives, and the table of its fields;
 - `<!-- fields: MODULE:CLASS -->`: the table of any dataclass's fields;
+- `<!-- names: MODULE:MAPPING -->`: the table of a mapping of names to texts;
 - `<!-- catalog -->`: the table of all methods, with links to their pages.
 
 A marker that names nothing stops the build.
@@ -15,12 +16,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from fairlead import catalog, fields
 
 METHOD = re.compile(r"<!-- fields: (\w+) (\w+) -->")
 CLASS = re.compile(r"<!-- fields: ([\w.]+):(\w+) -->")
+NAMES = re.compile(r"<!-- names: ([\w.]+):(\w+) -->")
 CATALOG = "<!-- catalog -->"
 
 
@@ -42,6 +45,7 @@ def fill(markdown: str, page: str = "methods/index.md") -> str:
     """Return `markdown` with every marker filled; `page` is its path below docs/, which links start from."""
     markdown = METHOD.sub(lambda found: _method(*found.groups()), markdown)
     markdown = CLASS.sub(lambda found: _table(getattr(importlib.import_module(found[1]), found[2])), markdown)
+    markdown = NAMES.sub(lambda found: _names(getattr(importlib.import_module(found[1]), found[2])), markdown)
     return markdown.replace(CATALOG, _catalog(page))
 
 
@@ -65,6 +69,12 @@ def _table(cls: type) -> str:
     lines = ["| field | type | default | meaning |", "|---|---|---|---|"]
     lines += [f"| `{row.name}` | `{_cell(row.type)}` | {_default(row.default)} | {_cell(row.doc)} |" for row in rows]
     return "\n".join(lines)
+
+
+def _names(meanings: Mapping[str, str]) -> str:
+    return "\n".join(
+        ["| name | meaning |", "|---|---|", *(f"| `{n}` | {_cell(text)} |" for n, text in meanings.items())]
+    )
 
 
 def _default(value: object) -> str:

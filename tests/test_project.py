@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fairlead import catalog
+from fairlead import catalog, fields
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "fairlead"
@@ -248,6 +248,12 @@ def test_a_method_has_its_module(entry):
     assert is_dataclass(cls), f"{entry.target} is not a dataclass"
     frozen = [k for d in cls.decorator_list if isinstance(d, ast.Call) for k in d.keywords if k.arg == "frozen"]
     assert frozen, f"{entry.target} is not frozen"
+
+
+@METHODS
+def test_a_method_can_be_written_in_yaml(entry):
+    names = [field.name for field in fields.describe(entry.load())]
+    assert "name" not in names, f"{{name: {entry.name}, ...}} leaves no room for a field called name: rename it"
 
 
 @METHODS
