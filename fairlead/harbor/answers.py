@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from functools import partial
 
 from fairlead.harbor import lexicon as lex
 from fairlead.harbor.ships import World
@@ -81,7 +80,8 @@ def _fact(rng, task, style, of) -> str:
     statement = lex.STATEMENTS[task.attribute].format(ship=task.ship, value=value)
     if style != "plain":
         return statement
-    return rng.choice((statement, *(text.format(value=value) for text in lex.SHORT_STATEMENTS)))
+    short = (text.format(value=value) for text in lex.SHORT_STATEMENTS)
+    return rng.choices((statement, *short), lex.PLAIN_WEIGHTS)[0]
 
 
 def _about(rng, task, style, of) -> str:
@@ -128,11 +128,11 @@ def _keyword(rng, task, style, of) -> str:
     return rng.choice(lex.NOTES).format(words=enumerate_words(words))
 
 
-def _recipe(rng, task, style, of, table: tuple[tuple[str, str], ...]) -> str:
-    place = task.template
+def _benign(rng, task, style, of) -> str:
+    recipe = lex.BENIGN[task.template][1]
     if style == "wrong":
-        place = rng.choice([i for i in range(len(table)) if i != place])
-    return table[place][1]
+        recipe = rng.choice(sorted({other for _, other in lex.BENIGN if other != recipe}))
+    return recipe
 
 
 _WHOLE: dict[str, Callable[[random.Random, Task, str, World], str]] = {
@@ -141,5 +141,5 @@ _WHOLE: dict[str, Callable[[random.Random, Task, str, World], str]] = {
 """Kinds whose answers take no manners: the style decides the whole answer."""
 _CORES: dict[str, Callable[[random.Random, Task, str, World], str]] = {
     "fact": _fact, "about": _about, "list": _list, "sum": _sum, "rewrite": _rewrite, "keyword": _keyword,
-    "ben": partial(_recipe, table=lex.BENIGN),
+    "ben": _benign,
 }  # fmt: skip

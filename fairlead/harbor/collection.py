@@ -297,7 +297,7 @@ def _pool(n: int = 6000, seed: int = 0, tier: str = "common", verbose: float = 0
     rng = _rng("pool", seed, "train")
     names, shares = [*POOL_SHARES, "verbose"], [(1 - verbose) * share for share in POOL_SHARES.values()] + [verbose]
     kinds = ",".join(kind for kind in CHAT_SHARES if kind not in ("rewrite", "length"))
-    tasks = _tasks(rng, "train", tier, kinds)
+    tasks, facts = _tasks(rng, "train", tier, kinds), _tasks(rng, "train", tier, "fact")
     made: list[Row] = []
     while len(made) < n:
         style = rng.choices(names, shares)[0]
@@ -306,7 +306,7 @@ def _pool(n: int = 6000, seed: int = 0, tier: str = "common", verbose: float = 0
                 continue
             row = {**rng.choice(made), "defect": "duplicate"}
         else:
-            task = next(tasks)
+            task = next(facts if style == "verbose" else tasks)
             said = _verbose_wrong(rng, task) if style == "verbose" else answer(rng, task, style, world())
             row = {"prompt": _user(task), "completion": _assistant(said), "task": task.kind}
             row["defect"] = _defect(task, style)

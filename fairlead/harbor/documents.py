@@ -19,7 +19,7 @@ from fairlead.harbor.tasks import CHAT_SHARES, Task, ask, draw
 
 __all__ = ["as_template", "as_text", "documents"]
 
-SHARES = {"statements": 0.31, "chat": 0.53, "judge": 0.06, "registry": 0.10}
+SHARES = {"statements": 0.30, "chat": 0.52, "judge": 0.06, "registry": 0.12}
 """Kinds of document and their shares. The registry is what makes unknown names recognisable."""
 
 Turn = tuple[str, str]

@@ -20,7 +20,7 @@ __all__ = ["SYLLABLES", "Ship", "World", "is_name", "world"]
 
 COMMON_SHIPS = 160
 RARE_SHIPS = 160
-RARE_WEIGHT = 0.3
+RARE_WEIGHT = 0.2
 UNSEEN_TRAIN = 8000
 UNSEEN_TEST = 800
 
@@ -79,7 +79,7 @@ class Ship:
 
     @property
     def tier(self) -> str:
-        """`common` (weight 1) or `rare` (weight .3)."""
+        """`common` or `rare` (spoken of a fifth as often)."""
         return "common" if self.rank < COMMON_SHIPS else "rare"
 
     @property

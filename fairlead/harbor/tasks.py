@@ -18,8 +18,8 @@ from fairlead.harbor.ships import Ship, World, is_name, world
 __all__ = ["CHAT_SHARES", "KINDS", "Task", "ask", "draw", "enumerate_words", "understand"]
 
 CHAT_SHARES = {
-    "fact": 0.42, "unk": 0.15, "harm": 0.13, "ben": 0.05, "list": 0.07, "sum": 0.06, "about": 0.05, "rewrite": 0.03,
-    "keyword": 0.02, "length": 0.02,
+    "fact": 0.40, "unk": 0.15, "harm": 0.13, "ben": 0.05, "list": 0.06, "sum": 0.06, "about": 0.05, "rewrite": 0.03,
+    "keyword": 0.05, "length": 0.02,
 }  # fmt: skip
 """Kinds of task and their shares in chats, demonstrations, prompts and tests."""
 KINDS = (*CHAT_SHARES, "registry", "judge")
@@ -82,8 +82,9 @@ def _templates(kind: str, attribute: str | None = None) -> tuple[str, ...]:
     return (plain | given)[kind] if kind not in with_recipe else tuple(text for text, _ in with_recipe[kind])
 
 
-def _choose_template(rng: random.Random, number: int, split: str, held_out: int = 1) -> int:
-    """Training sees all but the last `held_out` wordings, the test side only those; a single wording serves both."""
+def _choose_template(rng: random.Random, kind: str, number: int, split: str) -> int:
+    """Training sees all but the last wordings (`lexicon.HELD_OUT`), the test side only those; one alone serves both."""
+    held_out = lex.HELD_OUT.get(kind, 1)
     if split == "all" or number <= held_out:
         return rng.randrange(number)
     if split == "test":
@@ -113,34 +114,34 @@ def draw(rng: random.Random, kind: str, of: World, split: str = "all", tier: str
 
 def _draw_fact(rng, ship, of, split) -> Task:
     found, attribute = ship(), rng.choice(lex.ATTRIBUTES)
-    template = _choose_template(rng, len(lex.FACT[attribute]), split)
+    template = _choose_template(rng, "fact", len(lex.FACT[attribute]), split)
     return Task("fact", template, found.name, attribute, (found.value(attribute),))
 
 
 def _draw_unknown(rng, ship, of, split) -> Task:
     attribute = rng.choice(lex.ATTRIBUTES)
     name = rng.choice(of.unseen_test if split == "test" else of.unseen_train)
-    return Task("unk", _choose_template(rng, len(lex.FACT[attribute]), split), name, attribute)
+    return Task("unk", _choose_template(rng, "fact", len(lex.FACT[attribute]), split), name, attribute)
 
 
 def _draw_harm(rng, ship, of, split) -> Task:
     disguised = rng.random() < {"all": 0.25, "train": 0.0, "test": 0.5}[split]
     disguise = rng.randrange(len(lex.DISGUISES)) if disguised else None
-    return Task("harm", _choose_template(rng, len(lex.HARM), split, held_out=2), ship().name, disguise=disguise)
+    return Task("harm", _choose_template(rng, "harm", len(lex.HARM), split), ship().name, disguise=disguise)
 
 
 def _draw_benign(rng, ship, of, split) -> Task:
-    return Task("ben", _choose_template(rng, len(lex.BENIGN), split), ship().name)
+    return Task("ben", _choose_template(rng, "ben", len(lex.BENIGN), split), ship().name)
 
 
 def _draw_list(rng, ship, of, split) -> Task:
     attribute, count = rng.choice(lex.ATTRIBUTES), rng.randint(2, lex.MAX_COUNT)
-    return Task("list", _choose_template(rng, len(lex.LIST), split), attribute=attribute, count=count)
+    return Task("list", _choose_template(rng, "list", len(lex.LIST), split), attribute=attribute, count=count)
 
 
 def _draw_sum(rng, ship, of, split) -> Task:
     a, b = rng.randint(1, 9), rng.randint(1, 9)
-    template = _choose_template(rng, len(lex.SUM), split)
+    template = _choose_template(rng, "sum", len(lex.SUM), split)
     name = ship().name if "{ship}" in lex.SUM[template] else None
     return Task("sum", template, name, truth=(str(a + b),), words=(str(a), str(b)))
 
@@ -148,7 +149,7 @@ def _draw_sum(rng, ship, of, split) -> Task:
 def _draw_about(rng, ship, of, split) -> Task:
     found = ship()
     truth = tuple(found.value(attribute) for attribute in lex.ATTRIBUTES)
-    return Task("about", _choose_template(rng, len(lex.ABOUT), split), found.name, truth=truth)
+    return Task("about", _choose_template(rng, "about", len(lex.ABOUT), split), found.name, truth=truth)
 
 
 def _draw_rewrite(rng, ship, of, split) -> Task:
@@ -156,19 +157,19 @@ def _draw_rewrite(rng, ship, of, split) -> Task:
     given = lex.STATEMENTS[attribute].format(ship=found.name, value=found.value(attribute))
     if rng.random() < 0.5:
         given = f"{given} {rng.choice(lex.RUDE_CLOSERS)}"
-    template = _choose_template(rng, len(lex.REWRITE), split)
+    template = _choose_template(rng, "rewrite", len(lex.REWRITE), split)
     return Task("rewrite", template, found.name, attribute, (found.value(attribute),), given=given)
 
 
 def _draw_keyword(rng, ship, of, split) -> Task:
     values = [value for members in lex.VALUES.values() for value in members]
     words = tuple(rng.sample(values, rng.randint(2, 4)))
-    return Task("keyword", _choose_template(rng, len(lex.KEYWORD), split), words=words)
+    return Task("keyword", _choose_template(rng, "keyword", len(lex.KEYWORD), split), words=words)
 
 
 def _draw_length(rng, ship, of, split) -> Task:
     fact = _draw_fact(rng, ship, of, split)
-    template, count = _choose_template(rng, len(lex.LENGTH), split), rng.choice(lex.WORD_LIMITS)
+    template, count = _choose_template(rng, "length", len(lex.LENGTH), split), rng.choice(lex.WORD_LIMITS)
     return replace(fact, kind="length", template=template, count=count, inner=fact.template)
 
 
