@@ -1,0 +1,20 @@
+"""Recipes: a YAML file that says, step by step, how a model is made and what must hold at the end."""
+
+from __future__ import annotations
+
+from fairlead.recipe.expectations import Checked, Expectation
+from fairlead.recipe.plan import PlannedStep, Recipe, command_recipe, load, plain_config, substitute
+from fairlead.recipe.running import RunResult, run
+
+__all__ = [
+    "Checked",
+    "Expectation",
+    "PlannedStep",
+    "Recipe",
+    "RunResult",
+    "command_recipe",
+    "load",
+    "plain_config",
+    "run",
+    "substitute",
+]

@@ -1,0 +1,85 @@
+"""The contract of steps: what a recipe is made of.
+
+A step is a frozen dataclass. Its fields are the keys of its YAML block and the flags of the command of the same name;
+its call does the work inside its own folder and must be repeatable: called again in the folder of a killed call, it
+goes on where that one stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+__all__ = ["Context", "Outcome", "Preview", "Step", "Use"]
+
+
+@dataclass(frozen=True)
+class Use:
+    """Something that a step needs from outside: a model, data, or a catalogued method."""
+
+    keys: tuple[str | int, ...]
+    """Where it stands in the step's block."""
+    role: str
+    """"model", "data", or a kind of method ("objective", "reward", "evaluator")."""
+    value: Any
+    """As written: a name, a path, "@step", or a method's spec."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a step works."""
+
+    folder: Path
+    """The step's own folder; it exists."""
+    cache: Path
+    """SQLite file of answers already given, shared by the steps of a run."""
+    quiet: bool = False
+    """Whether progress is kept off the terminal."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished step left behind."""
+
+    outputs: dict[str, str] = field(default_factory=dict)
+    """name ("model", "records", ...) -> path relative to the step's folder."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Flat name -> number; `expect:` lines reach them as `<step>.<name>`."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know: rows dropped, ties, limits met."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is known of a step before it runs."""
+
+    sentences: tuple[str, ...]
+    """The plan in words."""
+    model: str | None = None
+    """A model of the same shape as the one that the step will make; None when there is none yet."""
+    rows: int | None = None
+    """Most rows the step will write; None when unknown."""
+    kind: str | None = None
+    """Kind of these rows."""
+
+
+@runtime_checkable
+class Step(Protocol):
+    """A frozen dataclass that does one part of a run."""
+
+    produces: ClassVar[str | None]
+    """The output that "@id" stands for: "model", "records" or None."""
+
+    def uses(self) -> tuple[Use, ...]:
+        """Return everything that the step needs from outside."""
+        ...
+
+    def preview(self, before: Mapping[str, Preview]) -> Preview:
+        """Say what the step would do, given what the steps before it would leave."""
+        ...
+
+    def __call__(self, context: Context) -> Outcome:
+        """Do the work; every "@step" has been replaced by a path."""
+        ...

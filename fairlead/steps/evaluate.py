@@ -1,0 +1,159 @@
+"""The `evaluate` step: several models side by side on held-out data, under any evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fairlead import catalog
+from fairlead.engines.base import Sampling
+from fairlead.errors import UsageError
+from fairlead.fields import to_plain
+from fairlead.steps.base import Context, Outcome, Preview, Use
+from fairlead.steps.rows import write_rows
+
+if TYPE_CHECKING:
+    from fairlead.engines.base import Engine
+    from fairlead.evaluation.base import Report
+
+__all__ = ["Evaluate"]
+
+_NOT_SCORES = ("id", "engine", "sample", "answer", "group")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Compare models on held-out data; equal answers are drawn once and kept on disk."""
+
+    models: dict[str, str]
+    """name -> model (`harbor:NAME`, a directory, a hub id, or a server's URL), in the order of the report."""
+    data: str | tuple[str, ...]
+    """Held-out records: a path, `harbor:SET`, a hub id, or several."""
+    evaluators: tuple[str | dict[str, Any], ...] | dict[str, str | dict[str, Any]]
+    """What is measured: catalog names or mappings of `name` and fields; a mapping gives each a label of its own."""
+    sampling: Sampling = Sampling(temperature=0.0)
+    """How answers are drawn where an evaluator does not say so itself."""
+    format: str | None = None
+    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt."""
+    limit: int | None = None
+    """Use only the first so many records."""
+    samples: int = 100
+    """Answers shown side by side in the report; they are the first answers to the first so many records."""
+    dtype: str | None = None
+    """Number format of local models: float32, bfloat16; by default the engine's own choice."""
+
+    produces: ClassVar[str | None] = None
+    """An evaluation makes nothing that a later step could use."""
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise UsageError("evaluate.models is empty", fix="name at least one model: {base: harbor:base-1m}")
+        for name in self.models:
+            if not name.isidentifier():
+                raise UsageError(f"evaluate.models: {name!r} is no name", fix="use letters, digits and _")
+        if not self.evaluators:
+            raise UsageError("evaluate.evaluators is empty", fix="e.g. [{name: rewards, reward: harbor, axes: [total]}]")
+        for name, value, least in (("limit", self.limit, 1), ("samples", self.samples, 0)):
+            if value is not None and value < least:
+                raise UsageError(f"evaluate.{name} is {value}", fix=f"use a value >= {least}")
+        _ = self.labels
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The evaluators' names in files and metrics."""
+        if isinstance(self.evaluators, Mapping):
+            return tuple(self.evaluators)
+        found = tuple(spec if isinstance(spec, str) else str(spec.get("name")) for spec in self.evaluators)
+        twice = next((label for label in found if found.count(label) > 1), None)
+        if twice is not None:
+            fix = f"write a mapping with labels of your own: {{first: {{name: {twice}, ...}}, second: ...}}"
+            raise UsageError(f"evaluate.evaluators has {twice!r} twice", fix=fix)
+        return found
+
+    def uses(self) -> tuple[Use, ...]:
+        """Return the models, the data and the evaluators."""
+        found = [Use(("models", name), "model", model) for name, model in self.models.items()]
+        if isinstance(self.data, str):
+            found.append(Use(("data",), "data", self.data))
+        else:
+            found += [Use(("data", i), "data", source) for i, source in enumerate(self.data)]
+        keyed = self.evaluators.items() if isinstance(self.evaluators, Mapping) else enumerate(self.evaluators)
+        return (*found, *(Use(("evaluators", key), "evaluator", spec) for key, spec in keyed))
+
+    def preview(self, before: Mapping[str, Preview]) -> Preview:
+        """Say how many answers will be drawn."""
+        from fairlead.steps.outlook import evaluate_preview
+
+        return evaluate_preview(self, before)
+
+    def __call__(self, context: Context) -> Outcome:
+        """Draw, measure, and write one report per evaluator."""
+        from fairlead import engine, records
+        from fairlead.engines.cache import Cache
+
+        source = self.data if isinstance(self.data, str) else list(self.data)
+        held_out = records.read(source, format=self.format, limit=self.limit)
+        options = {} if self.dtype is None else {"dtype": self.dtype}
+        engines = {name: Cache(engine(model, **options), context.cache) for name, model in self.models.items()}
+        metrics: dict[str, float] = {}
+        notes: list[str] = []
+        reports: dict[str, Report] = {}
+        samplings: list[Sampling] = []
+        for label, evaluator in self._build().items():
+            reports[label] = evaluator(engines, held_out)
+            reports[label].save(context.folder, label)
+            metrics |= {f"{label}.{name}": value for name, value in reports[label].metrics().items()}
+            notes += [f"{label}: {note}" for note in reports[label].notes]
+            if getattr(evaluator, "sampling", None) is not None:
+                samplings.append(evaluator.sampling)
+        outputs = {"reports": "."}
+        if samplings and self.samples:
+            shown = held_out[: self.samples]
+            write_rows(context.folder / "samples.jsonl", _samples(engines, shown, samplings[0], reports))
+            outputs["samples"] = "samples.jsonl"
+        return Outcome(outputs, metrics, tuple(notes))
+
+    def _build(self) -> dict[str, Any]:
+        specs = list(self.evaluators.values() if isinstance(self.evaluators, Mapping) else self.evaluators)
+        built = {}
+        for label, spec in zip(self.labels, specs, strict=True):
+            values = {"name": spec} if isinstance(spec, str) else dict(spec)
+            known = {field.name for field in fields(catalog.find("evaluator", values["name"]).load())}
+            if "sampling" in known and "sampling" not in values:
+                values["sampling"] = to_plain(self.sampling)
+            built[label] = catalog.from_spec("evaluator", values)
+        return built
+
+
+def _samples(
+    engines: Mapping[str, Engine], shown: Sequence[Any], sampling: Sampling, reports: Mapping[str, Report]
+) -> list[dict[str, Any]]:
+    """Build the side-by-side rows: every engine's first answer to each prompt, with its scores."""
+    scores = _scores(reports)
+    answers = {name: engine.generate([record.prompt for record in shown], sampling) for name, engine in engines.items()}
+    return [
+        {
+            "id": record.id,
+            "prompt": record.prompt if isinstance(record.prompt, str) else [dict(m) for m in record.prompt],
+            "answers": {name: drawn[i][0].text for name, drawn in answers.items()},
+            "scores": {name: scores.get((str(record.id), name), {}) for name in engines},
+        }
+        for i, record in enumerate(shown)
+    ]
+
+
+def _scores(reports: Mapping[str, Report]) -> dict[tuple[str, str], dict[str, float]]:
+    """Collect the numbers of each (record, engine)'s first sample; a column met before is told apart by its label."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    owner: dict[str, str] = {}
+    for label, report in reports.items():
+        for row in report.rows:
+            if row.get("sample", 0) != 0 or "engine" not in row:
+                continue
+            scores = found.setdefault((str(row["id"]), row["engine"]), {})
+            for column, value in row.items():
+                if column not in _NOT_SCORES and isinstance(value, int | float) and not isinstance(value, bool):
+                    first = owner.setdefault(column, label)
+                    scores[column if first == label else f"{label}.{column}"] = value
+    return found
