@@ -28,6 +28,8 @@ class TrainConfig:
     """Held-out records on which the objective is measured during training."""
     format: str | None = None
     """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt."""
+    kind: str | None = None
+    """Kind to read records as where they can be converted: `conversation` takes a preference's chosen answer."""
     limit: int | None = None
     """Use only the first so many records."""
     epochs: float = 1.0

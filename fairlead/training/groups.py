@@ -1,0 +1,218 @@
+"""Records to groups: one prompt with the completions that an objective compares, as tokens.
+
+Which fields a group carries follows from its kind of record; what is too long is dealt with here, by a stated policy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fairlead.errors import DataError, UsageError
+from fairlead.forward.layout import Branch, Group
+from fairlead.records import Record
+from fairlead.render import Rendered, Renderer
+from fairlead.training.config import TooLong
+from fairlead.training.objectives.base import Needs
+
+__all__ = ["Lengths", "build_groups", "text_blocks"]
+
+ACCEPTED = {
+    "conversation": ("conversation", "text"),
+    "preference": ("preference",),
+    "feedback": ("feedback",),
+    "ranking": ("ranking",),
+}
+"""Kinds of record that serve an objective's declared kind."""
+
+
+@dataclass
+class Lengths:
+    """The length report: what the model will see, and what was cut or left out."""
+
+    max_length: int
+    """Most tokens of a prompt with one completion."""
+    too_long: TooLong
+    """What was done with longer ones."""
+    prompt: list[int] = field(default_factory=list)
+    """Tokens of every prompt."""
+    completion: list[int] = field(default_factory=list)
+    """Tokens of every completion."""
+    trained: int = 0
+    """Tokens that count, over all completions."""
+    dropped: list[str] = field(default_factory=list)
+    """Ids of records left out."""
+    truncated: list[str] = field(default_factory=list)
+    """Ids of records cut."""
+
+    def report(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return {
+            "max_length": self.max_length,
+            "too_long": self.too_long,
+            "records": len(self.prompt),
+            "completions": len(self.completion),
+            "trained_tokens": self.trained,
+            "prompt_tokens": _spread(self.prompt),
+            "completion_tokens": _spread(self.completion),
+            "dropped": {"count": len(self.dropped), "first": self.dropped[:5]},
+            "truncated": {"count": len(self.truncated), "first": self.truncated[:5]},
+        }
+
+
+def build_groups(
+    records: Iterable[Record],
+    renderer: Renderer,
+    needs: Needs,
+    *,
+    max_length: int,
+    too_long: TooLong = "error",
+) -> tuple[list[Group], Lengths]:
+    """Render records into groups.
+
+    Args:
+        records: of one of the kinds that `needs.record` accepts.
+        renderer: of the model that will be trained.
+        needs: the objective's.
+        max_length: most tokens of a prompt with one completion.
+        too_long: what to do with longer ones.
+
+    Raises:
+        DataError: a record of another kind, records too long under `error`, nothing left to train on.
+    """
+    lengths = Lengths(max_length, too_long)
+    groups: list[Group] = []
+    refused: list[str] = []
+    for record in records:
+        if record.kind not in ACCEPTED[needs.record]:
+            raise DataError(
+                f"is a {record.kind} record; the objective trains on {needs.record} records",
+                place=f"record {record.id}",
+                fix="choose another objective, other data, or set `kind` where records can be converted",
+            )
+        group = _BUILDERS[record.kind](record, renderer)
+        if _longest(group) > max_length:
+            group = _FITTERS[too_long](group, max_length)
+            (refused if too_long == "error" else lengths.dropped if group is None else lengths.truncated).append(
+                record.id
+            )
+        if group is not None:
+            groups.append(group)
+    if refused:
+        raise DataError(
+            f"{len(refused)} records are longer than max_length {max_length} (first: {', '.join(refused[:5])})",
+            fix="set too_long to drop, truncate_prompt or truncate_end, or raise max_length",
+        )
+    if not groups:
+        raise DataError(
+            f"no record is left to train on ({len(lengths.dropped)} dropped as too long)",
+            fix="raise max_length or give other data",
+        )
+    for group in groups:
+        lengths.prompt.append(len(group.prompt))
+        lengths.completion.extend(len(b.ids) for b in group.branches)
+        lengths.trained += int(sum(b.trained.sum() for b in group.branches))
+    return groups, lengths
+
+
+def text_blocks(records: Sequence[Record], renderer: Renderer, block_length: int) -> list[Group]:
+    """Join text records end to end and cut them into blocks; every token but a block's first is trained.
+
+    The last block may be shorter; nothing is left out, except a single last token, which nothing would predict.
+    """
+    wrong = Counter(r.kind for r in records if r.kind != "text")
+    if wrong:
+        raise UsageError(f"block_length joins text records; the data has {dict(wrong)}", fix="leave block_length out")
+    stream = np.fromiter((i for r in records for i in renderer.text(r.text)), dtype=np.int64)  # type: ignore[union-attr]
+    blocks = [stream[at : at + block_length] for at in range(0, len(stream), block_length)]
+    return [
+        Group(f"block-{k}", block[:1], (Branch(block[1:], np.ones(len(block) - 1, dtype=bool)),))
+        for k, block in enumerate(blocks)
+        if len(block) > 1
+    ]
+
+
+def _group(id: str, rendered: Sequence[Rendered], **fields: Sequence[Any]) -> Group:
+    """Join renderings of one prompt; what precedes a lone completion's first trained token is prompt too."""
+    split = rendered[0].split
+    if len(rendered) == 1:
+        split = max(split, rendered[0].loss_mask.index(True))
+    prompt = rendered[0].ids[:split]
+    if any(r.ids[:split] != prompt for r in rendered):
+        raise DataError(
+            "its completions do not share their prompt's tokens",
+            place=f"record {id}",
+            fix="give the prompt as a column of its own, equal for all completions",
+        )
+    branches = tuple(Branch(np.array(r.ids[split:]), np.array(r.loss_mask[split:], dtype=bool)) for r in rendered)
+    return Group(id, np.array(prompt), branches, {name: np.array(values) for name, values in fields.items()})
+
+
+def _conversation(record: Any, renderer: Renderer) -> Group:
+    return _group(record.id, [renderer.example(record.prompt, record.completion)])
+
+
+def _text(record: Any, renderer: Renderer) -> Group:
+    ids = renderer.text(record.text)
+    return _group(record.id, [Rendered(ids, [False] + [True] * (len(ids) - 1), [], 1)])
+
+
+def _preference(record: Any, renderer: Renderer) -> Group:
+    pair = [renderer.example(record.prompt, c) for c in (record.chosen, record.rejected)]
+    margin = record.extra.get("margin")
+    extra = {} if margin is None else {"margin": [np.float32(margin)] * 2}
+    return _group(record.id, pair, chosen=[True, False], **extra)
+
+
+def _feedback(record: Any, renderer: Renderer) -> Group:
+    return _group(record.id, [renderer.example(record.prompt, record.completion)], label=[record.label])
+
+
+def _ranking(record: Any, renderer: Renderer) -> Group:
+    rendered = [renderer.example(record.prompt, c) for c in record.completions]
+    return _group(record.id, rendered, rank_score=np.array(record.scores, dtype=np.float32))
+
+
+_BUILDERS: dict[str, Callable[[Any, Renderer], Group]] = {
+    "conversation": _conversation,
+    "text": _text,
+    "preference": _preference,
+    "feedback": _feedback,
+    "ranking": _ranking,
+}
+
+
+def _longest(group: Group) -> int:
+    return len(group.prompt) + max(len(b.ids) for b in group.branches)
+
+
+def _cut_prompt(group: Group, max_length: int) -> Group | None:
+    room = max_length - max(len(b.ids) for b in group.branches)
+    if room < 1:
+        return None
+    return Group(group.id, group.prompt[-room:], group.branches, group.fields)
+
+
+def _cut_ends(group: Group, max_length: int) -> Group | None:
+    room = max_length - len(group.prompt)
+    branches = tuple(Branch(b.ids[: max(room, 0)], b.trained[: max(room, 0)]) for b in group.branches)
+    if any(not b.trained.any() for b in branches):
+        return None
+    return Group(group.id, group.prompt, branches, group.fields)
+
+
+_FITTERS: dict[TooLong, Callable[[Group, int], Group | None]] = {
+    "error": lambda group, max_length: None,
+    "drop": lambda group, max_length: None,
+    "truncate_prompt": _cut_prompt,
+    "truncate_end": _cut_ends,
+}
+
+
+def _spread(values: Sequence[int]) -> dict[str, float]:
+    low, median, high, top = np.percentile(values, [0, 50, 95, 100]).tolist()
+    return {"min": low, "median": median, "p95": high, "max": top, "mean": float(np.mean(values))}

@@ -1,0 +1,104 @@
+"""What a run says while it runs: metrics as JSON lines, progress with time left, and what it shows before step 1."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from fairlead.forward.layout import Group
+
+__all__ = ["Journal", "marked_rows"]
+
+
+class Journal:
+    """Writes `metrics.jsonl` and the progress bar of one run (the main process only)."""
+
+    def __init__(self, folder: Path, *, steps: int, start: int, quiet: bool, main: bool):
+        """Continue the journal after step `start`, forgetting lines of steps that will be done again."""
+        self.path = folder / "metrics.jsonl"
+        self.main = main
+        self.console = Console(stderr=True, quiet=quiet or not main)
+        self._trim(start)
+        self._began, self._from = time.monotonic(), start
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=False,
+        )
+        self.task = self.progress.add_task("training", total=steps, completed=start, note="")
+
+    def __enter__(self) -> Journal:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append one line of metrics; numbers that JSON cannot hold become null."""
+        if not self.main:
+            return
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(plain) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def step(self, line: Mapping[str, Any]) -> None:
+        """Write a training step's metrics and move the bar."""
+        self.write(line)
+        note = f"loss {line['loss']:.4f}  {line['tokens_per_second']:.0f} tok/s"
+        self.progress.update(self.task, completed=line["step"], note=note)
+
+    def say(self, text: str | Text) -> None:
+        """Print a line above the bar."""
+        self.console.print(text, highlight=False)
+
+    def _trim(self, start: int) -> None:
+        if not self.main or not self.path.is_file():
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= start and start > 0]
+        half = self.path.with_suffix(".half")
+        half.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        half.replace(self.path)
+
+
+def marked_rows(groups: Sequence[Group], tokenizer: Any, count: int = 3) -> list[dict[str, Any]]:
+    """Return the first groups as text in parts, each marked as trained or not: [{"id", "parts": [[text, trained]]}]."""
+    rows = []
+    for group in groups[:count]:
+        for k, branch in enumerate(group.branches):
+            ids = [*group.prompt.tolist(), *branch.ids.tolist()]
+            trained = [False] * len(group.prompt) + branch.trained.tolist()
+            borders = [0, *(i for i in range(1, len(ids)) if trained[i] != trained[i - 1]), len(ids)]
+            parts = [
+                [tokenizer.decode(ids[a:b], skip_special_tokens=False), trained[a]]
+                for a, b in itertools.pairwise(borders)
+            ]
+            name = group.id if len(group.branches) == 1 else f"{group.id} [{k}]"
+            rows.append({"id": name, "parts": parts})
+    return rows
+
+
+def coloured(row: Mapping[str, Any]) -> Text:
+    """Return a marked row for the terminal: trained parts green, the rest dim."""
+    text = Text(f"{row['id']}: ", style="bold")
+    for part, trained in row["parts"]:
+        text.append(part, style="green" if trained else "dim")
+    return text

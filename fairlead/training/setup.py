@@ -1,0 +1,222 @@
+"""What a run needs before its first step: data as groups, the objective, the model, the optimizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fairlead import catalog, models
+from fairlead.errors import MissingExtraError, TrainingError, UsageError
+from fairlead.fields import to_plain
+from fairlead.forward.layout import Group
+from fairlead.forward.policy import Policy, pick_layout
+from fairlead.records import Records, read
+from fairlead.render import Renderer
+from fairlead.training.config import TrainConfig
+from fairlead.training.groups import Lengths, build_groups, text_blocks
+from fairlead.training.objectives.base import Objective
+from fairlead.training.order import Order
+
+__all__ = ["Materials", "config_source", "gather", "make_optimizer", "make_policy", "make_schedule"]
+
+_NO_IDENTITY = {"save_every", "keep_checkpoints", "evaluate_every", "trackers"}
+"""Fields that do not change a run's weights."""
+
+
+@dataclass
+class Materials:
+    """Everything that does not need the model's weights."""
+
+    config: TrainConfig
+    """As given."""
+    objective: Objective
+    """Built from the catalog."""
+    tokenizer: Any
+    """The model's tokenizer."""
+    renderer: Renderer
+    """On that tokenizer."""
+    data: Records
+    """Training records."""
+    groups: list[Group]
+    """Them, as tokens."""
+    evaluation: list[Group]
+    """Held-out groups; empty without evaluation data."""
+    lengths: Lengths
+    """The length report of the training data."""
+    order: Order
+    """Which groups each step trains on."""
+    fingerprint: str
+    """Changes whenever the trained weights could: model, data, template, settings."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt with one completion."""
+        every = [*self.groups, *self.evaluation]
+        return max(len(g.prompt) + max(len(b.ids) for b in g.branches) for g in every)
+
+
+def gather(config: TrainConfig) -> Materials:
+    """Read and render the data of a run.
+
+    Raises:
+        FairleadError: data, template or settings that do not fit; nothing is left out without being counted.
+    """
+    objective = catalog.from_spec("objective", config.objective, place="train.objective")
+    tokenizer = models.load_tokenizer(config.model)
+    renderer = Renderer(tokenizer, place=config.model)
+    limit = _length_limit(config)
+    data = read(config.sources, kind=config.kind, format=config.format, limit=config.limit)
+    groups, lengths = _groups(config, data, renderer, objective, limit)
+    evaluation: list[Group] = []
+    held_out = None
+    if config.evaluation_data is not None:
+        held_out = read(config.evaluation_data, kind=config.kind, format=config.format)
+        evaluation, _ = _groups(config, held_out, renderer, objective, limit)
+    order = Order(len(groups), config.batch_size, config.epochs, config.max_steps, config.seed)
+    identity = {
+        "config": {k: v for k, v in to_plain(config).items() if k not in _NO_IDENTITY},
+        "objective": to_plain(objective),
+        "model": models.fingerprint(config.model),
+        "data": data.fingerprint,
+        "evaluation": held_out.fingerprint if held_out is not None and config.keep == "best" else None,
+        "template": renderer.fingerprint,
+    }
+    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return Materials(config, objective, tokenizer, renderer, data, groups, evaluation, lengths, order, fingerprint)
+
+
+def _length_limit(config: TrainConfig) -> int:
+    from transformers import AutoConfig
+
+    own = getattr(AutoConfig.from_pretrained(config_source(config.model)), "max_position_embeddings", None)
+    if config.max_length is not None and own is not None and config.max_length > own:
+        raise UsageError(
+            f"train.max_length is {config.max_length}; the model has {own} positions",
+            place=config.model,
+            fix=f"use max_length {own} or less",
+        )
+    limit = config.max_length or own
+    if limit is None:
+        raise UsageError("the model does not say how many positions it has", fix="set train.max_length")
+    return limit
+
+
+def config_source(model: str) -> str:
+    """Return the folder or hub id whose config describes `model`: an adapter's is its base's."""
+    where = Path(models.resolve(model))
+    adapter = where / "adapter_config.json"
+    if adapter.is_file():
+        return config_source(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    return str(where) if where.is_dir() else models.resolve(model)
+
+
+def _groups(
+    config: TrainConfig, data: Records, renderer: Renderer, objective: Objective, limit: int
+) -> tuple[list[Group], Lengths]:
+    if config.block_length is None:
+        return build_groups(data, renderer, objective.needs, max_length=limit, too_long=config.too_long)
+    if config.block_length > limit:
+        raise UsageError(f"train.block_length is {config.block_length}", fix=f"use {limit} or less (max_length)")
+    groups = text_blocks(data, renderer, config.block_length)
+    lengths = Lengths(limit, config.too_long)
+    lengths.prompt = [1] * len(groups)
+    lengths.completion = [len(g.branches[0].ids) for g in groups]
+    lengths.trained = sum(lengths.completion)
+    return groups, lengths
+
+
+def make_policy(materials: Materials, device: torch.device | str) -> tuple[Policy, str]:
+    """Load the model for training and return it with a note on the layout (empty when nothing is unusual).
+
+    Dropout is switched off: log-probs of policy and reference must be of the same function.
+    """
+    config, needs = materials.config, materials.objective.needs
+    torch.manual_seed(config.seed)
+    model: Any = models.load_model(config.model, device=str(device), head="score" if needs.score_head else "lm")
+    if hasattr(model, "merge_and_unload"):
+        if config.lora is not None:
+            raise TrainingError(
+                "a new adapter cannot be put on an adapter", place=config.model, fix="merge it first: fairlead export"
+            )
+        model = model.merge_and_unload()
+    if needs.score_head:
+        model.config.pad_token_id = materials.tokenizer.pad_token_id
+    _switch_off_dropout(model)
+    model.requires_grad_(True)
+    layout, note = config.layout, ""
+    if layout == "auto":
+        layout, note = pick_layout(model, materials.longest)
+    if config.lora is not None:
+        model = _with_adapter(model, config, needs.score_head)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if config.lora is not None:
+            model.enable_input_require_grads()
+    policy = Policy(model, layout=layout, score_head=needs.score_head)
+    if not needs.score_head:
+        policy.check_head()
+    policy.train()
+    return policy, note
+
+
+def _switch_off_dropout(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+def _with_adapter(model: nn.Module, config: TrainConfig, score_head: bool) -> nn.Module:
+    try:
+        import peft
+    except ImportError as error:
+        raise MissingExtraError("peft", "peft", "train.lora") from error
+    given = dict(config.lora or {})
+    given.setdefault("task_type", "SEQ_CLS" if score_head else "CAUSAL_LM")
+    given.setdefault("target_modules", "all-linear")
+    try:
+        settings = peft.LoraConfig(**given)
+        adapted = peft.get_peft_model(model, settings)
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error).splitlines()[0], place="train.lora", fix="use fields of peft.LoraConfig") from error
+    if config.model.startswith("harbor:") or "base_model_name_or_path" not in given:
+        settings.base_model_name_or_path = config.model
+    return adapted
+
+
+def make_optimizer(config: TrainConfig, policy: nn.Module) -> torch.optim.AdamW:
+    """Return AdamW over the trainable weights, decay on matrices only."""
+    trainable = [p for p in policy.parameters() if p.requires_grad]
+    matrices = [p for p in trainable if p.ndim >= 2]
+    others = [p for p in trainable if p.ndim < 2]
+    parts: list[dict[str, Any]] = [{"params": matrices, "weight_decay": config.weight_decay}]
+    if others:
+        parts.append({"params": others, "weight_decay": 0.0})
+    return torch.optim.AdamW(parts, lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+def make_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps: int) -> Any:
+    """Return the learning rate's schedule: warm-up, then the configured shape down to zero (or constant)."""
+    warmup = math.ceil(config.warmup * steps)
+    shapes = {
+        "cosine": lambda x: 0.5 * (1 + math.cos(math.pi * x)),
+        "linear": lambda x: 1 - x,
+        "constant": lambda x: 1.0,
+    }
+    shape = shapes[config.schedule]
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return shape((step - warmup) / max(1, steps - warmup))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
