@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias, TypedDict
 
-__all__ = ["Message", "Prompt"]
+__all__ = ["ROLES", "Message", "Prompt"]
+
+ROLES = ("system", "user", "assistant")
+"""The roles that messages can have."""
 
 
 class Message(TypedDict):
     """One turn of a conversation."""
 
     role: str
-    """system, user or assistant."""
+    """One of `ROLES`."""
     content: str
     """Its text."""
 

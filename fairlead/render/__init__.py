@@ -5,7 +5,6 @@ renderer.prompt([{"role": "user", "content": "hi"}])    # what generation is giv
 renderer.example(prompt, completion)                    # what training is given
 """
 
-from fairlead.render.chat import ROLES
 from fairlead.render.renderer import Rendered, Renderer, Span
 
-__all__ = ["ROLES", "Rendered", "Renderer", "Span"]
+__all__ = ["Rendered", "Renderer", "Span"]

@@ -11,16 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fairlead.engines.base import Message
 from fairlead.errors import RenderError
+from fairlead.messages import ROLES, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ROLES", "ChatTemplate", "ChatText", "Turn"]
-
-ROLES = ("system", "user", "assistant")
-"""The roles that messages can have."""
+__all__ = ["ChatTemplate", "ChatText", "Turn"]
 
 _TEMPLATE_DATE = "26 Jul 2024"
 """Given to templates that print today's date, so that a row has the same tokens tomorrow."""

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from fairlead.engines.base import Message, Prompt
 from fairlead.errors import RenderError
+from fairlead.messages import Message, Prompt
 from fairlead.render.chat import ChatTemplate, ChatText, Turn
 from fairlead.render.encoder import Encoded, Encoder
 

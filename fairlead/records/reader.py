@@ -1,0 +1,276 @@
+"""Reads records from any source; what is wrong is collected and told at once, with its place and fix."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from fairlead.errors import DataError, UnknownNameError, UsageError
+from fairlead.records.check import COLUMNS, Problem, check_row, kind_of
+from fairlead.records.formats import FORMATS
+from fairlead.records.schema import CLASSES, Conversation, Record, texts, to_row
+from fairlead.records.sources import open_rows, split_options
+
+__all__ = ["OPTIONS", "BadRows", "Records", "read"]
+
+BadRows = Literal["error", "drop"]
+OPTIONS = ("format", "kind", "limit", "bad_rows", "part", "held_out", "subset")
+"""What may stand behind the question mark of a source."""
+
+_SHOWN = 5
+_log = logging.getLogger("fairlead")
+
+
+class Records(Sequence[Record]):
+    """Records of one kind, in the order of their source."""
+
+    kind: str
+    """conversation, preference, feedback, ranking, prompt or text."""
+    source: str
+    """Where they are from."""
+    dropped: tuple[Problem, ...]
+    """Why rows were left out, one problem or more for each; empty unless asked to with `bad_rows="drop"`."""
+
+    def __init__(self, records: Sequence[Record], *, kind: str, source: str, dropped: Sequence[Problem] = ()):
+        self._records = list(records)
+        self.kind, self.source, self.dropped = kind, source, tuple(dropped)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """64 hex digits that change with any record, column or their order."""
+        digest = hashlib.sha256()
+        for record in self._records:
+            row = json.dumps([record.kind, to_row(record)], sort_keys=True, ensure_ascii=False, default=str)
+            digest.update(row.encode("utf-8", "surrogatepass") + b"\n")
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+    def __getitem__(self, index: int | slice) -> Record | Records:
+        if isinstance(index, slice):
+            return Records(self._records[index], kind=self.kind, source=self.source, dropped=self.dropped)
+        return self._records[index]
+
+    def __repr__(self) -> str:
+        return f"Records({len(self)} {self.kind} records from {self.source})"
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How one source is read."""
+
+    format: str | None = None
+    kind: str | None = None
+    limit: int | None = None
+    bad_rows: str = "error"
+    part: str | None = None
+    held_out: float = 0.1
+    subset: str | None = None
+
+
+def read(
+    source: str | Path | Sequence[str | Path],
+    *,
+    kind: str | None = None,
+    format: str | None = None,
+    limit: int | None = None,
+    bad_rows: BadRows = "error",
+) -> Records:
+    """Read records.
+
+    Args:
+        source: `harbor:SET`; a file (.jsonl, .json, .csv, each also .gz; .parquet); a folder written by the datasets
+            library (`DIR` or `DIR:split`); a hub id (`org/name` or `org/name:split`); or several of them. Options
+            behind a question mark hold for that source only: those below, `part=train` or `part=held_out` (rows are
+            told apart by a hash of their prompt; `held_out=0.1` is the share held out) and `subset=NAME` (hub).
+        kind: what to read rows as; by default what their columns say. Any kind with prompts can be read as
+            "prompt"; a preference as "conversation" (the chosen answer); both kinds of chat as "text" (contents,
+            parted by blank lines).
+        format: shape of rows that are not Fairlead's own: hh, alpaca, sharegpt.
+        limit: read only the first so many good rows (of all sources together).
+        bad_rows: "error" stops at the end with all problems; "drop" leaves the rows out, counts them in
+            `Records.dropped` and logs a warning.
+
+    Raises:
+        DataError: rows that are not what they should be: the first five problems and the totals; no rows; a source
+            that cannot be read.
+        UnknownNameError, UnknownFieldError, UsageError: an unknown kind, format or option.
+    """
+    sources = [str(source)] if isinstance(source, str | Path) else [str(part) for part in source]
+    if not sources:
+        raise UsageError("no data source was given", fix="give a path, harbor:SET or hub id")
+    options = _Options(format, kind, None, bad_rows)
+    reading = _Reading(several=len(sources) > 1)
+    for text in sources:
+        place, given = split_options(text, OPTIONS)
+        reading.read(place, _overridden(options, given, text), limit)
+    return reading.finish(", ".join(sources))
+
+
+class _Reading:
+    """Collects the records and problems of one or several sources."""
+
+    def __init__(self, *, several: bool):
+        self._several = several
+        self._records: list[Record] = []
+        self._problems: list[Problem] = []
+        self._dropped: list[Problem] = []
+        self._places: dict[str, str] = {}
+        self._rows = self._bad = self._left_out = 0
+        self._kind: str | None = None
+
+    def read(self, source: str, options: _Options, limit: int | None) -> None:
+        """Read one source until `limit` records are there in all."""
+        here = 0
+        for row_place, row in open_rows(source, subset=options.subset):
+            if len(self._records) == limit or here == options.limit:
+                break
+            place = f"{source} {row_place}" if self._several else row_place
+            self._rows += 1
+            record = self._record(row, place, options)
+            if isinstance(record, list):
+                problems = [replace(problem, place=place) for problem in record]
+                dropping = options.bad_rows == "drop"
+                (self._dropped if dropping else self._problems).extend(problems)
+                self._left_out += dropping
+                self._bad += not dropping
+            elif options.part is None or options.part == _part_of(record, options.held_out):
+                self._records.append(record)
+                here += 1
+
+    def finish(self, source: str) -> Records:
+        """Return the records, or raise with what is wrong."""
+        if self._problems:
+            what = f"{self._bad} of {self._rows} rows cannot be read\n{_told(self._problems)}"
+            fix = "correct the rows, or leave them out with bad_rows=drop"
+            raise DataError(what, place=source, fix=fix)
+        if self._left_out:
+            _log.warning("%s: %d of %d rows left out\n%s", source, self._left_out, self._rows, _told(self._dropped))
+        if self._kind is None or not self._records:
+            what = f"no rows are left of {self._rows}" if self._rows else "there are no rows"
+            raise DataError(what, place=source, fix="check the source and its options")
+        return Records(self._records, kind=self._kind, source=source, dropped=self._dropped)
+
+    def _record(self, row: Mapping[str, Any] | Problem, place: str, options: _Options) -> Record | list[Problem]:
+        if isinstance(row, Problem):
+            return [row]
+        if options.format is not None:
+            made = FORMATS[options.format](dict(row), place)
+            if isinstance(made, list):
+                return made
+            row = made
+        natural = kind_of(row, options.kind)
+        if natural is None:
+            wanted = "; ".join(" + ".join(columns) for columns in COLUMNS.values()) + "; messages"
+            fix = f"rename the columns, or give a format ({', '.join(FORMATS)})"
+            return [Problem(place, "row", f"columns: {wanted}", f"columns: {', '.join(row) or 'none'}", fix)]
+        record = check_row(row, natural, place)
+        if isinstance(record, list):
+            return record
+        record = _as_kind(record, options.kind)
+        wanted = self._kind or options.kind or record.kind
+        if record.kind != wanted:
+            fix = f"one kind per source; kind= can read as: {', '.join(_readable(natural))}"
+            return [
+                Problem(place, "row", f"a {wanted} row, as the ones before or as asked", f"a {record.kind} row", fix)
+            ]
+        self._kind = wanted
+        return self._unique(record, place, given=row.get("id") is not None)
+
+    def _unique(self, record: Record, place: str, *, given: bool) -> Record | list[Problem]:
+        """Equal rows without ids get numbers behind their hash; equal ids in the data are a problem."""
+        if record.id in self._places:
+            if given:
+                found = f"{record.id!r}, as at {self._places[record.id]}"
+                return [Problem(place, "id", "an id of its own", found, "rename or remove one of the two")]
+            number = next(n for n in range(2, self._rows + 2) if f"{record.id}-{n}" not in self._places)
+            record = replace(record, id=f"{record.id}-{number}")
+        self._places[record.id] = place
+        return record
+
+
+def _overridden(options: _Options, given: Mapping[str, str], source: str) -> _Options:
+    """Return the options with those of one source, checked."""
+    values: dict[str, Any] = dict(given)
+    try:
+        values |= {name: kind(given[name]) for name, kind in (("limit", int), ("held_out", float)) if name in given}
+    except ValueError as error:
+        raise UsageError(
+            f"an option is no number: {error}", place=source, fix="write limit=100, held_out=0.1"
+        ) from None
+    options = replace(options, **values)
+    for name, known in (
+        ("format", FORMATS),
+        ("kind", CLASSES),
+        ("bad_rows", ("error", "drop")),
+        ("part", ("train", "held_out")),
+    ):
+        value = getattr(options, name)
+        if value is not None and value not in known:
+            raise UnknownNameError(name, value, known, place=source)
+    if not 0 < options.held_out < 1:
+        raise UsageError(f"held_out is {options.held_out}", place=source, fix="give a share between 0 and 1")
+    return options
+
+
+def _part_of(record: Record, held_out: float) -> str:
+    """Return the side of a record; equal prompts are on one side, in any file and order."""
+    asked = getattr(record, "prompt", None) or to_row(replace(record, id="", extra={}))
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
+    return "held_out" if int.from_bytes(digest[:8], "big") < held_out * 2**64 else "train"
+
+
+def _asked(record: Any) -> Any:
+    """Return the prompt of a record; of a whole conversation, what comes before its last answer."""
+    if record.prompt:
+        return record.prompt
+    last = max(i for i, message in enumerate(record.completion) if message["role"] == "assistant")
+    return record.completion[:last]
+
+
+_CONVERSIONS: dict[tuple[str, str], Callable[[Any], dict[str, Any]]] = {
+    ("conversation", "prompt"): lambda r: {"prompt": _asked(r)},
+    ("preference", "prompt"): lambda r: {"prompt": r.prompt},
+    ("feedback", "prompt"): lambda r: {"prompt": r.prompt},
+    ("ranking", "prompt"): lambda r: {"prompt": r.prompt},
+    ("preference", "conversation"): lambda r: {"prompt": r.prompt, "completion": r.chosen},
+    ("preference", "text"): lambda r: {"text": "\n\n".join(texts(Conversation(r.id, r.prompt, r.chosen)))},
+    ("conversation", "text"): lambda r: {"text": "\n\n".join(texts(r))},
+}
+"""(from, to) -> the content of the record as the other kind."""
+
+
+def _readable(natural: str) -> list[str]:
+    return [natural, *(to for of, to in _CONVERSIONS if of == natural)]
+
+
+def _as_kind(record: Record, kind: str | None) -> Record:
+    """Return the record as another kind where that is defined, else as it is."""
+    convert = _CONVERSIONS.get((record.kind, kind or record.kind))
+    if convert is None or kind is None:
+        return record
+    return CLASSES[kind](id=record.id, **convert(record), extra=record.extra)
+
+
+def _told(problems: Sequence[Problem]) -> str:
+    """Word the first problem of the first rows, and how many there are of each field."""
+    first = {problem.place: problem for problem in reversed(problems)}
+    rows = list(dict.fromkeys(problem.place for problem in problems))
+    lines = [f"  {first[place]}" for place in rows[:_SHOWN]]
+    if len(rows) > _SHOWN:
+        lines.append(f"  ... and {len(rows) - _SHOWN} more rows")
+    totals = Counter(re.sub(r"\d+", "*", problem.field) for problem in problems)
+    return "\n".join([*lines, "  in all: " + ", ".join(f"{name} {count}" for name, count in totals.most_common())])
