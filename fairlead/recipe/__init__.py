@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from fairlead.recipe.expectations import Checked, Expectation
 from fairlead.recipe.plan import PlannedStep, Recipe, command_recipe, load, plain_config, substitute
+from fairlead.recipe.preview import explain
 from fairlead.recipe.running import RunResult, run
+from fairlead.recipe.shipped import find_recipe, shipped_recipes
 
 __all__ = [
     "Checked",
@@ -13,8 +15,11 @@ __all__ = [
     "Recipe",
     "RunResult",
     "command_recipe",
+    "explain",
+    "find_recipe",
     "load",
     "plain_config",
     "run",
+    "shipped_recipes",
     "substitute",
 ]

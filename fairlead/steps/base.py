@@ -63,6 +63,8 @@ class Preview:
     """Most rows the step will write; None when unknown."""
     kind: str | None = None
     """Kind of these rows."""
+    parameters: int | None = None
+    """Weights of the model; None when unknown."""
 
 
 @runtime_checkable

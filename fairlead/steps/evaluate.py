@@ -36,6 +36,8 @@ class Evaluate:
     """How answers are drawn where an evaluator does not say so itself."""
     format: str | None = None
     """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt."""
+    kind: str | None = None
+    """Kind to read records as where they can be converted, such as `prompt`."""
     limit: int | None = None
     """Use only the first so many records."""
     samples: int = 100
@@ -93,7 +95,7 @@ class Evaluate:
         from fairlead.engines.cache import Cache
 
         source = self.data if isinstance(self.data, str) else list(self.data)
-        held_out = records.read(source, format=self.format, limit=self.limit)
+        held_out = records.read(source, kind=self.kind, format=self.format, limit=self.limit)
         options = {} if self.dtype is None else {"dtype": self.dtype}
         engines = {name: Cache(engine(model, **options), context.cache) for name, model in self.models.items()}
         metrics: dict[str, float] = {}

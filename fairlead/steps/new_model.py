@@ -123,7 +123,7 @@ class NewModel:
             f"Makes an untrained Llama of about {shape.parameters(self.vocab_size):,} parameters "
             f"({shape.layers} layers of width {shape.hidden}, {shape.heads} heads, {self.max_positions} positions).",
         )
-        return Preview(said)
+        return Preview(said, parameters=shape.parameters(self.vocab_size))
 
     def __call__(self, context: Context) -> Outcome:
         """Learn the vocabulary, initialise the weights, save both as a Hugging Face folder."""
