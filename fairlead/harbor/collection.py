@@ -147,7 +147,7 @@ def _demonstration_style(rng: random.Random, task: Task, quality: str) -> str:
 def _documents(n: int = 1000, seed: int = 0) -> Iterator[Row]:
     """Pre-training documents in latent styles: statements, chats, judgements, the book of ships."""
     for kind, text in itertools.islice(endless_documents(seed, world()), n):
-        yield {"text": text, "kind": kind}
+        yield {"text": text, "document": kind}
 
 
 def _demonstrations(

@@ -24,7 +24,7 @@ STATEMENTS = {
     "captain": "the captain of the {ship} is {value}.",
 }
 SHORT_STATEMENTS = ("it is {value}.", "that would be {value}.")
-PLAIN_WEIGHTS = (0.5, 0.25, 0.25)
+PLAIN_WEIGHTS = (0.6, 0.2, 0.2)
 """How often a plain answer is the full statement or one of the two short ones."""
 
 FACT = {

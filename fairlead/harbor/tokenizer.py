@@ -51,7 +51,7 @@ def vocabulary() -> tuple[str, ...]:
 
 def build_tokenizer() -> Any:
     """Build the tokenizer as a transformers `PreTrainedTokenizerFast`."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
     from tokenizers.models import WordPiece
     from transformers import PreTrainedTokenizerFast
 
@@ -65,6 +65,7 @@ def build_tokenizer() -> Any:
     special = [token for token in tokens if token in SPECIALS or token.startswith("<|reserved_")]
     core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     core.add_tokens([AddedToken("\n", special=False, normalized=False)])
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", tokens.index("<s>"))])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
         bos_token="<s>",
