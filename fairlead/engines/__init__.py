@@ -1,1 +1,53 @@
-"""Everything that answers: local models, servers, and a cache in front of either."""
+"""Everything that answers: local models, servers, and a cache in front of either.
+
+engine("harbor:aligned-1m")                                      # a model in this process
+engine("https://host/v1", model="name")                          # any OpenAI-style server
+Cache(engine("harbor:aligned-1m"), "answers.sqlite")             # each answer made once
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from fairlead.engines.base import Completion, Engine, FinishReason, Sampling
+from fairlead.errors import UnknownFieldError
+
+if TYPE_CHECKING:
+    from fairlead.engines.cache import Cache
+    from fairlead.engines.http import Http
+    from fairlead.engines.local import Local
+
+__all__ = ["Cache", "Completion", "Engine", "FinishReason", "Http", "Local", "Sampling", "engine"]
+
+_LAZY = {
+    "Cache": "fairlead.engines.cache",
+    "Http": "fairlead.engines.http",
+    "Local": "fairlead.engines.local",
+}
+
+
+def engine(name: str, **options: Any) -> Engine:
+    """Open what `name` stands for.
+
+    Args:
+        name: `harbor:NAME`, a model folder or a hub id (a `Local` engine), or an http(s) address (an `Http` engine).
+        options: the arguments of that engine.
+
+    Raises:
+        UnknownFieldError: an option that the engine does not have.
+    """
+    remote = name.startswith(("http://", "https://"))
+    kind: Any = __getattr__("Http" if remote else "Local")
+    known = list(inspect.signature(kind).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise UnknownFieldError(f"the {kind.__name__} engine", option, known, place=name)
+    return kind(name, **options)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'fairlead.engines' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,0 +1,252 @@
+"""Answers from a transformers model in this process: `Local("harbor:aligned-1m")`.
+
+Differs from `model.generate` in what a caller can rely on: prompts of any mix of lengths in one call, n samples for the
+price of one prompt, and an answer that depends on its own prompt, seed and index alone (exactly so in float32 up to
+rounding; bfloat16 rounds differently in batches of different shape).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fairlead import models
+from fairlead.engines.base import Completion, Sampling
+from fairlead.engines.endings import Endings
+from fairlead.engines.sampler import Sampler, check_decoding
+from fairlead.engines.scoring import Row, score
+from fairlead.errors import EngineError, ModelError, RenderError, UsageError
+from fairlead.forward import attention
+from fairlead.forward.policy import Policy, pick_layout
+from fairlead.messages import Prompt
+from fairlead.render import Renderer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["Local"]
+
+
+class Local:
+    """A model in this process as an engine. Calls from several threads take turns.
+
+    Args:
+        model: `harbor:NAME`, a folder or a hub id; or a model object, whose weights are read at every call (a trainer
+            may change them in between) and whose mode and attention implementation are left as they were.
+        tokenizer: a name or a tokenizer; by default the one that comes with the named model.
+        dtype: float32 (default), bfloat16 or float16; a model object keeps its own.
+        device: where to; by default the best there is; a model object stays where it is.
+        max_rows: most completions decoded at a time.
+        max_batch_tokens: most tokens of one forward over several prompts, padding included. One prompt longer than
+            this gets a forward of its own.
+
+    Raises:
+        ModelError: a model or tokenizer that cannot be loaded, or that do not belong together.
+        RenderError: a chat template that breaks a promise.
+    """
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        tokenizer: str | PreTrainedTokenizerBase | None = None,
+        *,
+        dtype: str | None = None,
+        device: str | None = None,
+        max_rows: int = 64,
+        max_batch_tokens: int = 8192,
+    ):
+        if max_rows < 1 or max_batch_tokens < 1:
+            raise UsageError("max_rows and max_batch_tokens must be at least 1", fix="use the defaults, 64 and 8192")
+        if not isinstance(model, str) and (dtype or device or tokenizer is None):
+            raise UsageError(
+                "a model object needs its tokenizer, and keeps its own dtype and device",
+                fix="use Local(model, tokenizer); move or cast the model yourself",
+            )
+        self.name = model if isinstance(model, str) else type(model).__name__
+        self._source = models.fingerprint(model) if isinstance(model, str) else None
+        self.model: Any = model
+        if isinstance(model, str):
+            self.model = models.load_model(model, dtype=dtype or "float32", device=device)
+        if tokenizer is None or isinstance(tokenizer, str):
+            tokenizer = models.load_tokenizer(tokenizer or self.name)
+        self.renderer = Renderer(tokenizer, place=self.name)
+        self.max_rows, self.max_batch_tokens = max_rows, max_batch_tokens
+        self._policy = Policy(self.model, layout="padded")
+        self._config = self._policy.plain.config.get_text_config()
+        self._weights: tuple[Any, str] | None = None
+        self._layout: str | None = None
+        self._decodes = False
+        self._lock = threading.Lock()
+        if len(tokenizer) > self._config.vocab_size:
+            raise ModelError(
+                f"the tokenizer has {len(tokenizer)} tokens, the model knows {self._config.vocab_size}",
+                place=self.name,
+                fix="use the model's own tokenizer, or resize the model's embeddings",
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """Return 64 hex digits that change with the weights, their format, the tokenizer or its template."""
+        weights = self._source or self._hash_weights()
+        parts = (weights, str(self._policy.plain.dtype), self.renderer.fingerprint)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """Return `sampling.n` completions per prompt, in the order of the prompts.
+
+        A completion that reaches the model's last position ends there, with finish reason `length`.
+
+        Raises:
+            RenderError: a prompt that cannot be rendered.
+            EngineError: a prompt that is empty or leaves no room for an answer.
+        """
+        total = len(prompts)
+        ids = [self._prompt_ids(f"prompt {k + 1} of {total}", prompt) for k, prompt in enumerate(prompts)]
+        return self.generate_ids(ids, sampling)
+
+    def generate_ids(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        """As `generate`, for prompts that are already token ids."""
+        for k, ids in enumerate(prompts):
+            self._check_length(f"prompt {k + 1} of {len(prompts)}", ids, room=1)
+        distinct = list(dict.fromkeys(map(tuple, prompts)))
+        # Equal prompts draw equal samples, and all greedy samples are equal: each is made once.
+        samples = sampling.n if sampling.temperature > 0 else 1
+        with self._lock, self._borrowed(self._maskable_attention()):
+            if not self._decodes:
+                check_decoding(self._policy)
+                self._decodes = True
+            sampler = Sampler(
+                self._policy,
+                sampling,
+                Endings(self.renderer.decode, self.renderer.stops, sampling.stop),
+                positions=self._positions,
+                max_rows=self.max_rows,
+                max_tokens=self.max_batch_tokens,
+            )
+            made = dict(zip(distinct, sampler.run(distinct, samples)))
+        return [[_copy(made[tuple(ids)][k % samples]) for k in range(sampling.n)] for ids in prompts]
+
+    def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[np.ndarray]:
+        """Return the log-probs of each completion's tokens after its prompt, float32 [T_i], nats.
+
+        The tokens are the renderer's: the text's, then the end-of-turn token (end of sequence after a raw text prompt).
+
+        Raises:
+            UsageError: not one completion per prompt.
+            RenderError: a prompt or completion that cannot be rendered.
+            EngineError: a row longer than the model can read.
+        """
+        if len(prompts) != len(completions):
+            raise UsageError(
+                f"{len(prompts)} prompts and {len(completions)} completions", fix="give one completion per prompt"
+            )
+        rows = []
+        for k, (prompt, completion) in enumerate(zip(prompts, completions)):
+            with _numbered(f"row {k + 1} of {len(prompts)}"):
+                row = self.renderer.example(prompt, completion)
+            rows.append(Row(tuple(row.ids[: row.split]), row.ids[row.split :], row.loss_mask[row.split :]))
+        return self._score(rows)
+
+    def logprobs_ids(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """Return the log-probs of every token of completions given as token ids, float32 [T_i], nats."""
+        if len(prompts) != len(completions) or not all(map(len, completions)):
+            raise UsageError(
+                "completions are missing or empty", fix="give one completion of a token or more per prompt"
+            )
+        return self._score([Row(tuple(p), c, [True] * len(c)) for p, c in zip(prompts, completions)])
+
+    def _score(self, rows: list[Row]) -> list[np.ndarray]:
+        for k, row in enumerate(rows):
+            self._check_length(f"row {k + 1} of {len(rows)}", row.prompt, room=len(row.completion))
+        if not rows:
+            return []
+        with self._lock:
+            layout = self._pick_layout(max(map(len, rows)))
+            with self._borrowed(attention.NAME if layout != "padded" else self._maskable_attention()):
+                return score(Policy(self.model, layout=layout), rows, self.max_batch_tokens)
+
+    def _prompt_ids(self, place: str, prompt: Prompt) -> list[int]:
+        with _numbered(place):
+            return self.renderer.prompt(prompt)
+
+    def _check_length(self, place: str, ids: Sequence[int], *, room: int) -> None:
+        if not ids:
+            raise EngineError(
+                "the prompt is empty, and the tokenizer has no first token of its own to begin with",
+                place=f"{self.name}, {place}",
+                fix="give a prompt with text",
+            )
+        if self._positions is not None and len(ids) + room > self._positions:
+            raise EngineError(
+                f"has {len(ids)} prompt tokens and needs room for {room} more, but the model reads at most "
+                f"{self._positions}",
+                place=f"{self.name}, {place}",
+                fix="shorten it, or use a model with a longer context",
+            )
+
+    @property
+    def _positions(self) -> int | None:
+        return getattr(self._config, "max_position_embeddings", None)
+
+    def _maskable_attention(self) -> str:
+        """Return the model's own attention implementation if it takes additive masks, else one that does."""
+        own = self._policy.plain.config._attn_implementation
+        return own if own in ("sdpa", "eager") else "sdpa"
+
+    @contextmanager
+    def _borrowed(self, implementation: str) -> Iterator[None]:
+        """Put the model in evaluation mode with an attention implementation, and leave it as it was afterwards."""
+        plain, training = self._policy.plain, self.model.training
+        own = plain.config._attn_implementation
+        attention.register()
+        self.model.eval()
+        if own != implementation:
+            plain.set_attn_implementation(implementation)
+        try:
+            yield
+        finally:
+            if plain.config._attn_implementation != own:
+                plain.set_attn_implementation(own)
+            self.model.train(training)
+
+    def _pick_layout(self, longest: int) -> str:
+        if self._layout is None:
+            with self._borrowed(self._maskable_attention()):
+                self._policy.check_head()
+                self._layout = pick_layout(self.model)[0]
+        window = getattr(self._config, "sliding_window", None)
+        return "padded" if window is not None and window < longest else self._layout
+
+    def _hash_weights(self) -> str:
+        """Hash a live model's weights; again only after one of them was written to."""
+        tensors = self.model.state_dict()
+        versions = tuple((name, tensor.data_ptr(), tensor._version) for name, tensor in tensors.items())
+        if self._weights is None or self._weights[0] != versions:
+            whole = hashlib.sha256(self._policy.plain.config.to_json_string().encode())
+            for name, tensor in tensors.items():
+                whole.update(name.encode())
+                whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            self._weights = (versions, whole.hexdigest())
+        return self._weights[1]
+
+
+def _copy(completion: Completion) -> Completion:
+    """Return a completion that shares nothing that its owner could change."""
+    logprobs = None if completion.logprobs is None else completion.logprobs.copy()
+    return replace(completion, token_ids=list(completion.token_ids or ()), logprobs=logprobs, extra={})
+
+
+@contextmanager
+def _numbered(place: str) -> Iterator[None]:
+    """Add to a rendering error which of the prompts it is."""
+    try:
+        yield
+    except RenderError as error:
+        raise RenderError(error.what, place=f"{error.place}, {place}", fix=error.fix) from error

@@ -1,0 +1,228 @@
+"""Continuous batching over one model: rows join the batch as others finish, and none depends on its neighbours.
+
+Prompts are computed once for all their samples. A forward of new prompts is padded on the right, where causal
+attention cannot see; a forward of one new token per row reads each row's own keys (`RaggedCache`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairlead.engines.base import Completion, FinishReason, Sampling
+from fairlead.engines.draw import choose, row_generator, token_logprob
+from fairlead.engines.endings import Endings
+from fairlead.engines.kv import RaggedCache
+from fairlead.errors import EngineError, UnsupportedError
+from fairlead.forward.policy import Policy
+
+__all__ = ["Sampler", "check_decoding", "new_cache"]
+
+_TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
+"""Largest difference that rounding explains, relative to the largest hidden state."""
+_OTHER_ENGINE = "serve the model with another program, and use its address as the engine"
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One prompt and the samples wanted of it that start together."""
+
+    prompt: int
+    ids: Sequence[int]
+    samples: Sequence[int]
+
+
+@dataclass
+class _Row:
+    """One sample being drawn."""
+
+    prompt: int
+    sample: int
+    room: int
+    """Most tokens that it can have."""
+    generator: np.random.Generator
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+class Sampler:
+    """Draws completions of one batch of prompts; made anew for every batch.
+
+    Args:
+        policy: the model, in evaluation mode, with an attention implementation that takes additive masks.
+        sampling: how to draw.
+        endings: what ends a completion.
+        positions: most tokens that the model can read, or None.
+        max_rows: most rows decoded at a time.
+        max_tokens: most tokens, padding included, in one forward over several prompts.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        sampling: Sampling,
+        endings: Endings,
+        *,
+        positions: int | None,
+        max_rows: int,
+        max_tokens: int,
+    ):
+        self.policy, self.sampling, self.endings = policy, sampling, endings
+        self.positions, self.max_rows, self.max_tokens = positions, max_rows, max_tokens
+        self.device = next(policy.parameters()).device
+        self.cache = new_cache(policy)
+        self.rows: list[_Row] = []
+        self.waiting: deque[_Request] = deque()
+        self.done: dict[tuple[int, int], Completion] = {}
+
+    @torch.inference_mode()
+    def run(self, prompts: Sequence[Sequence[int]], samples: int) -> list[list[Completion]]:
+        """Return `samples` completions per prompt (token ids, none empty), in the order of the prompts."""
+        longest_first = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+        for i in longest_first:
+            for start in range(0, samples, self.max_rows):
+                share = range(start, min(start + self.max_rows, samples))
+                self.waiting.append(_Request(i, prompts[i], share))
+        while self.rows or self.waiting:
+            for batch in self._admitted():
+                self._prefill(batch)
+            if self.rows:
+                self._step()
+        return [[self.done[i, k] for k in range(samples)] for i in range(len(prompts))]
+
+    def _admitted(self) -> list[list[_Request]]:
+        """Take waiting requests for which there are free rows, in batches of one forward each."""
+        free = self.max_rows - len(self.rows)
+        # A forward over few prompts costs nearly as much as one over many: wait until some rows are free.
+        if self.rows and free < self.max_rows // 4:
+            return []
+        batches: list[list[_Request]] = []
+        while self.waiting and len(self.waiting[0].samples) <= free:
+            request = self.waiting.popleft()
+            free -= len(request.samples)
+            if batches and (len(batches[-1]) + 1) * len(batches[-1][0].ids) <= self.max_tokens:
+                batches[-1].append(request)
+            else:
+                batches.append([request])
+        return batches
+
+    def _prefill(self, batch: list[_Request]) -> None:
+        """Compute prompts, and the first token of all their samples."""
+        lengths = torch.tensor([len(r.ids) for r in batch], device=self.device)
+        ids = torch.zeros((len(batch), int(lengths.max())), dtype=torch.int64)
+        for row, request in zip(ids, batch):
+            row[: len(request.ids)] = torch.tensor(request.ids)
+        copies = [i for i, request in enumerate(batch) for _ in request.samples]
+        new = [self._row(request, sample) for request in batch for sample in request.samples]
+        self.cache.begin_prefill(copies, self.device)
+        positions = torch.arange(ids.shape[1], device=self.device).expand(ids.shape)
+        hidden = self._forward(ids.to(self.device), positions, None)
+        logits = self._logits(hidden[torch.arange(len(batch), device=self.device), lengths - 1])
+        if not torch.isfinite(logits).all():
+            raise EngineError("the model's logits are not finite", fix="use dtype float32, or check its weights")
+        self.cache.end_prefill(lengths)
+        self.rows += new
+        self._append(new, logits[torch.tensor(copies, device=self.device)])
+        self._settle()
+
+    def _row(self, request: _Request, sample: int) -> _Row:
+        room = self.sampling.max_tokens
+        if self.positions is not None:
+            room = min(room, self.positions - len(request.ids))
+        return _Row(request.prompt, sample, room, row_generator(self.sampling.seed, request.ids, sample))
+
+    def _step(self) -> None:
+        """Add one token to every row."""
+        tokens = torch.tensor([[row.ids[-1]] for row in self.rows], device=self.device)
+        mask = self.cache.decode_mask(self.policy.plain.dtype)
+        hidden = self._forward(tokens, self.cache.lengths[:, None], mask)
+        self.cache.extend()
+        self._append(self.rows, self._logits(hidden[:, -1]))
+        self._settle()
+
+    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | dict[str, Tensor] | None) -> Tensor:
+        output = self.policy.plain.base_model(
+            input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=self.cache, use_cache=True
+        )
+        return output.last_hidden_state
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        head = self.policy.head()
+        return head.tile(hidden, 0, len(head.weight))
+
+    def _append(self, rows: list[_Row], logits: Tensor) -> None:
+        greedy = self.sampling.temperature == 0
+        tokens = choose(logits, self.sampling, [] if greedy else [row.generator.random() for row in rows])
+        for row, token in zip(rows, tokens.tolist()):
+            row.ids.append(token)
+        if self.sampling.logprobs:
+            for row, value in zip(rows, token_logprob(logits, tokens).tolist()):
+                row.logprobs.append(value)
+
+    def _settle(self) -> None:
+        """Take finished rows out of the batch."""
+        alive = []
+        for k, row in enumerate(self.rows):
+            if self.endings.reached(row.ids) or len(row.ids) >= row.room:
+                self.done[row.prompt, row.sample] = self._completion(row)
+            else:
+                alive.append(k)
+        if len(alive) < len(self.rows):
+            self.rows = [self.rows[k] for k in self.cache.keep(alive)]
+
+    def _completion(self, row: _Row) -> Completion:
+        ids, text, ended = self.endings.cut(row.ids)
+        logprobs = np.array(row.logprobs[: len(ids)], dtype=np.float32) if self.sampling.logprobs else None
+        return Completion(text, ids, logprobs, FinishReason.STOP if ended else FinishReason.LENGTH)
+
+
+def new_cache(policy: Policy) -> RaggedCache:
+    """Return an empty cache that fits the model's layers and sliding windows."""
+    config = policy.plain.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    window = getattr(config, "sliding_window", None)
+    slides = "sliding_attention" in kinds if kinds else window is not None
+    return RaggedCache(config.num_hidden_layers, window=window if slides else None, mixed=len(kinds) > 1)
+
+
+@torch.inference_mode()
+def check_decoding(policy: Policy) -> None:
+    """Compare rows of different lengths, decoded token by token, with the model's plain forward.
+
+    Raises:
+        UnsupportedError: a model whose attention, positions or state do not work so.
+    """
+    device, lengths, steps = next(policy.parameters()).device, (3, 7, 5), 2
+    vocabulary = policy.plain.config.get_text_config().vocab_size
+    ids = torch.from_numpy(np.random.default_rng(0).integers(0, vocabulary, (3, max(lengths) + steps))).to(device)
+    places = torch.arange(ids.shape[1], device=device).expand(ids.shape)
+    rows, ends = torch.arange(3, device=device), torch.tensor(lengths, device=device)
+    base, cache = policy.plain.base_model, new_cache(policy)
+    name = type(policy.plain).__name__
+    try:
+        wanted = base(input_ids=ids, position_ids=places, use_cache=False).last_hidden_state
+        cache.begin_prefill(range(3), device)
+        width = max(lengths)
+        base(input_ids=ids[:, :width], position_ids=places[:, :width], past_key_values=cache, use_cache=True)
+        cache.end_prefill(ends)
+        gap = torch.zeros((), device=device)
+        for step in range(steps):
+            states = base(
+                input_ids=ids[rows, ends + step][:, None],
+                position_ids=cache.lengths[:, None],
+                attention_mask=cache.decode_mask(policy.plain.dtype),
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
+            cache.extend()
+            gap = torch.maximum(gap, (states - wanted[rows, ends + step]).abs().max().float())
+    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UnsupportedError(f"{name} cannot be decoded in ragged batches: {first}", fix=_OTHER_ENGINE) from error
+    if gap > _TOLERANCES[policy.plain.dtype] * wanted.abs().max():
+        raise UnsupportedError(f"{name} answers differently in ragged batches (by {gap:.1e})", fix=_OTHER_ENGINE)
