@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["DTYPES", "fingerprint", "load_model", "load_tokenizer", "pick_device", "resolve"]
+__all__ = ["DTYPES", "fingerprint", "load_model", "load_tokenizer", "pick_device", "quiet", "resolve"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 """The number formats that a model can be loaded in."""
@@ -100,7 +100,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             fix=f"call tokenizer.save_pretrained on the folder; looked for {', '.join(_VOCABULARIES)}",
         )
     try:
-        with _quiet():
+        with quiet():
             return AutoTokenizer.from_pretrained(where)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise _unloadable("tokenizer", name, error) from error
@@ -210,7 +210,7 @@ def _from_pretrained(name: str, where: str, dtype: torch.dtype, head: str) -> Pr
                 raise ModelError(f"gives {config.num_labels} scores", place=name, fix="use a model with one score")
             config.num_labels = 1
         kind = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
-        with _quiet():
+        with quiet():
             model, info = kind.from_pretrained(where, config=config, dtype=dtype, output_loading_info=True)
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         raise _unloadable("model", name, error) from error
@@ -260,7 +260,7 @@ def _adapter_base(folder: Path) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' load report and progress bars: what they would say is an error here."""
     from transformers.utils import logging
 

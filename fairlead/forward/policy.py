@@ -40,12 +40,16 @@ class Policy(nn.Module):
         self.model = model
         self.layout = layout
         self.score_head = score_head
-        self.plain = model.get_base_model() if hasattr(model, "get_base_model") else model
         if layout != "padded":
             attention.register()
             self.plain.set_attn_implementation(attention.NAME)
         if not score_head:
             self.head()
+
+    @property
+    def plain(self) -> Any:
+        """The transformers model itself, without peft's wrapping."""
+        return _plain(self.model)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return log-probs float32 [N, T] (0 where a token does not count) and scores float32 [N] or None."""
@@ -117,7 +121,7 @@ def pick_layout(model: nn.Module, longest: int = 0) -> tuple[str, str]:
         model: a transformers model, or a peft model of one; its attention implementation is left as it was.
         longest: tokens of the longest prompt with one completion; a sliding window below it needs padding.
     """
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    plain = _plain(model)
     window = getattr(plain.config.get_text_config(), "sliding_window", None)
     if window is not None and window < longest:
         return "padded", f"its attention window of {window} tokens is shorter than {longest}"
@@ -137,6 +141,10 @@ def pick_layout(model: nn.Module, longest: int = 0) -> tuple[str, str]:
     finally:
         plain.set_attn_implementation(own)
         model.train(training)
+
+
+def _plain(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _probe(model: Any, lengths: Sequence[tuple[int, ...]] = ((5, 4, 7), (9, 3))) -> list[Group]:

@@ -60,7 +60,7 @@ def save(folder: Path, accelerator: Any, progress: Progress, memory: Mapping[str
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(half, ignore_errors=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(half))
+    accelerator.save_state(str(half), safe_serialization=False)
     if accelerator.is_main_process:
         save_file({k: v.detach().cpu().contiguous() for k, v in memory.items()}, half / _MEMORY)
         (half / _PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fairlead import models
 from fairlead.errors import TrainingError
 from fairlead.fields import to_plain
 from fairlead.training.card import write_card
@@ -73,8 +74,9 @@ def save_model(run: Run, folder: Path, result: TrainResult) -> None:
         own = {name.removeprefix("model."): value for name, value in state.items()}
         half = result.model.with_name(".half-model")
         shutil.rmtree(half, ignore_errors=True)
-        run.plain.model.save_pretrained(half, state_dict=own)
-        run.materials.tokenizer.save_pretrained(half)
+        with models.quiet():
+            run.plain.model.save_pretrained(half, state_dict=own)
+            run.materials.tokenizer.save_pretrained(half)
         write_card(half, run.materials, result.metrics, result.steps)
         shutil.rmtree(result.model, ignore_errors=True)
         half.rename(result.model)
