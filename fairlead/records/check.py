@@ -11,7 +11,7 @@ from typing import Any
 from fairlead.messages import ROLES, Message
 from fairlead.records.schema import CLASSES, Record, content_id
 
-__all__ = ["COLUMNS", "Problem", "check_row", "kind_of", "named"]
+__all__ = ["COLUMNS", "Problem", "check_row", "kinds_of", "named"]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "preference": ("prompt", "chosen", "rejected"),
@@ -47,18 +47,17 @@ class Problem:
         return f"{self.place}, {self.field}: expected {self.expected}, found {self.found} (fix: {self.fix})"
 
 
-def kind_of(row: Mapping[str, Any], wanted: str | None = None) -> str | None:
-    """Return `wanted` if the row has that kind's columns, else the first kind whose columns it has.
+def kinds_of(row: Mapping[str, Any]) -> list[str]:
+    """Return the kinds whose columns a row has, the one with the most columns first.
 
-    A row with only some columns of every kind is taken for the one that it has most of; None when it has none.
+    A row that lacks a column of every kind is taken for the kind that it has most of; empty when it has none.
     """
     there = {column for column, value in row.items() if value is not None}
-    kinds = [wanted, *COLUMNS] if wanted else [*COLUMNS]
-    for kind in kinds:
-        if there.issuperset(COLUMNS[kind]) or there.issuperset(_WHOLE.get(kind, COLUMNS[kind])):
-            return kind
+    whole = [k for k, v in COLUMNS.items() if there.issuperset(v) or there.issuperset(_WHOLE.get(k, v))]
+    if whole:
+        return whole
     share, kind = max((len(there.intersection(columns)) / len(columns), kind) for kind, columns in COLUMNS.items())
-    return kind if share else None
+    return [kind] if share else []
 
 
 def check_row(row: Mapping[str, Any], kind: str, place: str) -> Record | list[Problem]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from fairlead.errors import DataError, UnknownNameError, UsageError
-from fairlead.records.check import COLUMNS, Problem, check_row, kind_of
+from fairlead.records.check import COLUMNS, Problem, check_row, kinds_of
 from fairlead.records.formats import FORMATS
 from fairlead.records.schema import CLASSES, Conversation, Record, texts, to_row
 from fairlead.records.sources import open_rows, split_options
@@ -172,7 +172,7 @@ class _Reading:
             if isinstance(made, list):
                 return made
             row = made
-        natural = kind_of(row, options.kind)
+        natural = _natural_kind(row, options.kind)
         if natural is None:
             wanted = "; ".join(" + ".join(columns) for columns in COLUMNS.values()) + "; messages"
             fix = f"rename the columns, or give a format ({', '.join(FORMATS)})"
@@ -251,6 +251,14 @@ _CONVERSIONS: dict[tuple[str, str], Callable[[Any], dict[str, Any]]] = {
     ("conversation", "text"): lambda r: {"text": "\n\n".join(texts(r))},
 }
 """(from, to) -> the content of the record as the other kind."""
+
+
+def _natural_kind(row: Mapping[str, Any], wanted: str | None) -> str | None:
+    """Return the kind with the most of a row's columns, unless only another one leads to `wanted`."""
+    kinds = kinds_of(row)
+    if wanted in kinds and wanted not in _readable(kinds[0]):
+        return wanted
+    return kinds[0] if kinds else None
 
 
 def _readable(natural: str) -> list[str]:

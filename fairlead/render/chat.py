@@ -100,6 +100,10 @@ class ChatTemplate:
         text = self._render([message])
         return text[: self._content([message], 0, text)[0]]
 
+    def unmarked(self, text: str) -> str:
+        """Return a text without the special tokens in it."""
+        return self._specials.sub("", text)
+
     def _turn(self, messages: list[Message], k: int, text: str, answered: int) -> Turn:
         upto = self._render(messages[: k + 1]) if k + 1 < len(messages) else text
         if not text.startswith(upto):

@@ -126,8 +126,13 @@ class Encoder:
 
     def _tokens(self, text: str) -> tuple[list[int], list[int], list[int]]:
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        offsets = encoded["offset_mapping"]
-        return list(encoded["input_ids"]), [start for start, _ in offsets], [end for _, end in offsets]
+        starts, ends = [], []
+        for start, end in encoded["offset_mapping"]:
+            if start == end and ends:  # a space whose offsets were trimmed to nothing stands where the last token ended
+                start = min(start, ends[-1])
+            starts.append(start)
+            ends.append(end)
+        return list(encoded["input_ids"]), starts, ends
 
     def _error(self, what: str, fix: str) -> RenderError:
         return RenderError(what, place=self._place, fix=fix)

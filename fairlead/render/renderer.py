@@ -178,11 +178,12 @@ class Renderer:
     def _check_template(self) -> None:
         """Render two small chats, to see that the promises hold and how turns begin and end."""
         self._check_opening(self.prompt([_QUESTION]))
-        single = self.example([_QUESTION], [_ANSWER])
-        answer, (end,) = single.spans[-1], _ends(single)
-        before = self._encoder.decode(single.ids[single.split : answer.start], special=False)
-        after = self._encoder.decode(single.ids[answer.end : end], special=False)
-        self._around = (before, after)
+        chat = self._chat.conversation([_QUESTION, _ANSWER], 1)
+        (turn,), (start, _) = chat.turns, chat.contents[1]
+        single = self._chat_example(chat, ["user", "assistant"])
+        (end,) = _ends(single)
+        written_after = chat.text[turn.answered : turn.end].partition(self._encoder.specials[single.ids[end]])[0]
+        self._around = (self._chat.unmarked(chat.text[len(turn.before) : start]), written_after)
         self.pre_query = self._chat.opening(_QUESTION)
         self.stops |= {single.ids[end]}
         try:
