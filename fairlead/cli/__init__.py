@@ -46,7 +46,7 @@ def _guarded(arguments: list[str], debug: bool) -> int:
     from fairlead.errors import ExpectationError, FairleadError
 
     try:
-        code = _app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        code = _app(arguments[:1])(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except ExpectationError as error:
@@ -80,7 +80,8 @@ def _help_for(arguments: list[str]) -> str:
     return f"fairlead {arguments[0]} --help" if arguments and arguments[0] in known else "fairlead --help"
 
 
-def _app():
+def _app(chosen: Sequence[str]):
+    """Build the command line; a command that is called describes itself, the others are one line each."""
     from cyclopts import App, Group
 
     from fairlead import __version__
@@ -95,5 +96,5 @@ def _app():
     )
     order = {name: Group.create_ordered(name) for name in (_RUNS, _STEPS, _LOOK)}
     for name, target, group, line in _COMMANDS:
-        app.command(f"fairlead.cli.{target}", name=name, group=order[group], help=line)
+        app.command(f"fairlead.cli.{target}", name=name, group=order[group], help=None if name in chosen else line)
     return app

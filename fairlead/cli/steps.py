@@ -6,6 +6,7 @@ Each is a run of a one-step recipe, so it has a run folder, goes on after a kill
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,7 +46,7 @@ def _field_parameter(field: FieldInfo) -> inspect.Parameter:
     text = " ".join(field.doc.split())
     if not field.required and field.default is not None:
         text += f" [default: {_shown(field.default)}]"
-    annotation = Annotated[str, Parameter(help=text, show_default=False, allow_leading_hyphen=True, metavar=field.type)]
+    annotation = Annotated[str, Parameter(help=text, show_default=False, allow_leading_hyphen=True, metavar=_metavar(field))]
     default: Any = inspect.Parameter.empty
     if field.type == "bool":
         annotation = Annotated[bool | None, Parameter(help=text, show_default=False)]
@@ -57,6 +58,15 @@ def _field_parameter(field: FieldInfo) -> inspect.Parameter:
 def _own_parameter(name: str, kind: Any, default: Any, text: str) -> inspect.Parameter:
     described = Parameter(help=text, show_default=False, negative="", group="Of the run")
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, described])
+
+
+def _metavar(field: FieldInfo) -> str:
+    """Return what a value looks like: the choices, or the type without brackets (the help would take them as markup)."""
+    choices = re.search(r"Literal\[(.*?)\]", field.type)
+    if choices:
+        return "|".join(re.findall(r"['\"](.*?)['\"]", choices[1]))
+    plain = re.sub(r"\[[^\]]*\]*", "", field.type.replace(" | None", ""))
+    return plain.replace("tuple", "list").replace("dict", "mapping")
 
 
 def _shown(default: Any) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from fairlead.errors import DataError, UsageError
 from fairlead.steps.base import Context, Outcome, Preview, Use
@@ -200,7 +200,7 @@ class NewModel:
                 texts = _file_texts(Path(source))
             else:
                 read = records.read(source, format=self.format, limit=self.limit)
-                texts = (text for record in read for text in _record_texts(record))
+                texts = (text for record in read for text in records.texts(record))
             for text in texts:
                 found = found or bool(text.strip())
                 yield text
@@ -227,22 +227,6 @@ def _file_texts(path: Path) -> Iterator[str]:
             yield from stream
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read as UTF-8 text: {error}", place=str(path), fix="check the path") from error
-
-
-def _record_texts(record: Any) -> Iterator[str]:
-    """Yield every text that a record of any kind holds."""
-    for name in ("text", "prompt", "completion", "completions", "chosen", "rejected"):
-        yield from _strings(getattr(record, name, None))
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        yield str(value.get("content", ""))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _strings(inner)
 
 
 def _named(data: str | tuple[str, ...]) -> str:

@@ -1,0 +1,82 @@
+"""`fairlead chat`: talk to a model, at a terminal or through a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Annotated
+
+from cyclopts import Parameter
+
+__all__ = ["chat"]
+
+_NEW, _BACK, _END = "/new", "/back", "/end"
+
+
+def chat(
+    model: Annotated[str, Parameter(help="`harbor:NAME`, a folder, a hub id, or the URL of an OpenAI-style server.")],
+    /,
+    *,
+    system: Annotated[str | None, Parameter(help="System message.")] = None,
+    raw: Annotated[
+        bool, Parameter(help="Continue each line as plain text, without a chat template.", negative="")
+    ] = False,
+    temperature: Annotated[float, Parameter(help="0 is greedy.")] = 0.7,
+    max_tokens: Annotated[int, Parameter(help="Most tokens per answer.")] = 256,
+    seed: Annotated[int, Parameter(help="Equal seeds and turns give equal answers.")] = 0,
+) -> int:
+    """Talk to a model.
+
+    Every line is a turn. `/new` starts over, `/back` takes the last turn back, `/end` (or Ctrl-D) ends. Lines from a
+    pipe are turns of one conversation, too.
+
+    For example:
+
+    ```
+    fairlead chat harbor:aligned-1m
+    fairlead chat harbor:aligned-1m --temperature 0 --max-tokens 48
+    echo "how do i sink the balotin?" | fairlead chat harbor:base-1m
+    ```
+    """
+    from fairlead import engine
+    from fairlead.engines.base import Sampling
+
+    answerer = engine(model)
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    start = [{"role": "system", "content": system}] if system else []
+    turns = list(start)
+    for line in _lines():
+        if line == _END:
+            break
+        if line == _NEW:
+            turns = list(start)
+        elif line == _BACK:
+            turns = turns[:-2] if len(turns) > len(start) else turns
+        elif raw:
+            print(answerer.generate([line], sampling)[0][0].text)
+        else:
+            turns.append({"role": "user", "content": line})
+            answer = answerer.generate([turns], sampling)[0][0]
+            turns.append({"role": "assistant", "content": answer.text})
+            print(answer.text if answer.text else "(an empty answer)", flush=True)
+            if answer.finish_reason == "length":
+                print(f"(cut at {max_tokens} tokens)", file=sys.stderr)
+    return 0
+
+
+def _lines() -> Iterator[str]:
+    """Yield what the user says, without blank lines; with a prompt at a terminal."""
+    terminal = sys.stdin.isatty()
+    if terminal:
+        import readline  # noqa: F401 - gives `input` its line editing
+
+        print(f"{_NEW} starts over, {_BACK} takes a turn back, {_END} ends", file=sys.stderr)
+    while True:
+        try:
+            line = input("> ") if terminal else sys.stdin.readline()
+        except EOFError:
+            return
+        if not line and not terminal:
+            return
+        if line.strip():
+            yield line.strip()
