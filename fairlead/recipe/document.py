@@ -32,7 +32,8 @@ class _Loader(yaml.SafeLoader):
 for _tag, _pattern, _first in [
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     ("int", r"^[-+]?(?:0|[1-9][0-9_]*)$", "-+0123456789"),
-    ("float", r"^[-+]?(?:[0-9][0-9_]*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$", "-+0123456789."),
+    ("float", r"^[-+]?(?:[0-9][0-9_]*\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$", "-+0123456789."),
+    ("float", r"^[-+]?[0-9]+[eE][-+]?[0-9]+$", "-+0123456789"),
     ("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", "-+."),
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("merge", r"^(?:<<)$", "<"),
@@ -68,7 +69,9 @@ class Document:
                 inner = inner[key]
             if not isinstance(inner, dict | list):
                 path = ".".join(map(str, keys[: depth + 1]))
-                raise RecipeError(f"{path} is {inner!r}, which has no fields to set", place=place, fix=f"set {path} whole")
+                raise RecipeError(
+                    f"{path} is {inner!r}, which has no fields to set", place=place, fix=f"set {path} whole"
+                )
         inner[keys[-1]] = value
         self.places[keys] = place
 
@@ -103,7 +106,8 @@ def parse_document(text: str, source: str) -> Document:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}" if mark else source
         what = ", ".join(part for part in (error.context, error.problem) if part)
-        raise RecipeError(f"not valid YAML: {what}", place=place, fix="mind indentation, colons and quotes") from error
+        fix = "mind indentation and colons; quote a text that starts with @, or holds ? or # inside {...} or [...]"
+        raise RecipeError(f"not valid YAML: {what}", place=place, fix=fix) from error
     except yaml.YAMLError as error:
         raise RecipeError(f"not valid YAML: {error}", place=source, fix="give plain UTF-8 YAML") from error
     finally:
@@ -117,7 +121,8 @@ def parse_value(text: str, place: str) -> Any:
         node = loader.get_single_node()
         return None if node is None else _plain(loader, node, Document(None, place), ())
     except yaml.YAMLError as error:
-        raise RecipeError(f"{text!r} cannot be read as a YAML value", place=place, fix="quote it as text") from error
+        fix = "quote a text that starts with @, or holds ? or # inside {...} or [...]"
+        raise RecipeError(f"{text!r} cannot be read as a YAML value", place=place, fix=fix) from error
     finally:
         loader.dispose()
 

@@ -1,11 +1,11 @@
 """The run folder: what a run leaves on disk, written so that it can be killed at any moment and read without Fairlead.
 
-    recipe.yaml      as given
-    run.json         title, status, times, versions, machine, expectations
-    events.jsonl     one line whenever a step starts, finishes, fails or is skipped
-    steps/<id>/      step.json and what the step made
-    answers.sqlite   answers already drawn
-    replaced/        steps that `force` set aside
+recipe.yaml      as given
+run.json         title, status, times, versions, machine, expectations
+events.jsonl     one line whenever a step starts, finishes, fails or is skipped
+steps/<id>/      step.json and what the step made
+answers.sqlite   answers already drawn
+replaced/        steps that `force` set aside
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class RunFolder:
             (self.root / "steps").mkdir(parents=True, exist_ok=True)
             (self.root / "recipe.yaml").write_bytes(recipe)
         except OSError as error:
-            raise RecipeError(f"cannot be written: {error}", place=str(self.root), fix="choose another --out") from error
+            raise RecipeError(
+                f"cannot be written: {error}", place=str(self.root), fix="choose another --out"
+            ) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:

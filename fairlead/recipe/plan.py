@@ -171,7 +171,9 @@ def _step(document: Document, index: int, entry: Any, before: list[PlannedStep],
     keys: Keys = ("steps", index, kind.name)
     values = entry[kind.name]
     if not isinstance(values, dict):
-        raise RecipeError(f"{kind.name} must be a mapping of fields", place=document.place(*keys), fix="indent its fields")
+        raise RecipeError(
+            f"{kind.name} must be a mapping of fields", place=document.place(*keys), fix="indent its fields"
+        )
     config = _config(document, keys, kind.load(), values, seed)
     _check_references(document, keys, config, values, before)
     return PlannedStep(name, kind.name, config, place)
@@ -215,7 +217,9 @@ def _check_references(
         place = document.place(*keys, *path)
         if name in made:
             if made[name] is None:
-                raise RecipeError(f"@{name} makes neither a model nor records", place=place, fix="refer to another step")
+                raise RecipeError(
+                    f"@{name} makes neither a model nor records", place=place, fix="refer to another step"
+                )
             continue
         if name in later:
             raise RecipeError(f"@{name} is not finished before this step", place=place, fix="put that step first")
@@ -223,12 +227,23 @@ def _check_references(
     for use in config.uses():
         place = document.place(*keys, *use.keys)
         if use.role in catalog.KINDS:
-            catalog.from_spec(use.role, use.value, place=place)
+            _check_method(use.role, use.value, place)
         elif isinstance(use.value, str) and (match := REFERENCE.fullmatch(use.value)):
             wanted = {"model": "model", "data": "records"}[use.role]
             if made[match[1]] != wanted:
                 what = f"@{match[1]} makes {made[match[1]]}, but {'.'.join(map(str, use.keys))} needs {use.role}"
                 raise RecipeError(what, place=place, fix="refer to a step of another kind")
+
+
+def _check_method(kind: str, spec: Any, place: str) -> None:
+    """Build a method once, so that what it refuses is known before anything runs."""
+    try:
+        catalog.from_spec(kind, spec, place=place)
+    except FairleadError as error:
+        if error.place == place:
+            raise
+        what = f"{error.place}: {error.what}" if error.place else error.what
+        raise UsageError(what, place=place, fix=error.fix) from error
 
 
 def _references(value: Any, path: Keys = ()) -> Iterator[tuple[Keys, str]]:
