@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fairlead import catalog, fields
+from fairlead import catalog, cli, fields, recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING"))]
@@ -38,6 +40,18 @@ def blocks(language: str) -> list:
     return found
 
 
+def typed_lines() -> list:
+    """Return every line of the shell blocks that calls fairlead, make or python, without its comment."""
+    found = []
+    for block in blocks("bash"):
+        for number, line in enumerate(shlex.split(one, comments=True) for one in block.values[0].splitlines()):
+            while line and "=" in line[0]:
+                line = line[1:]
+            if line and line[0] in ("fairlead", "make", "python"):
+                found.append(pytest.param(line, id=f"{block.id}:{number} {' '.join(line[:3])}"))
+    return found
+
+
 def specs_in(value: object):
     """Yield every mapping in parsed YAML that builds a method: it has a name and lies where a kind is expected."""
     slots = {"objective": "objective", "reward": "reward", "rewards": "reward", "evaluators": "evaluator"}
@@ -60,18 +74,38 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("text", blocks("yaml"))
-def test_yaml_builds_the_methods_it_names(text):
+def test_yaml_builds_what_it_names(text, tmp_path):
     parsed = yaml.safe_load(text)
-    for kind, spec in specs_in(parsed):
-        assert catalog.from_spec(kind, spec) is not None
-    for step in parsed.get("steps", []) if isinstance(parsed, dict) else []:
-        assert len(set(step) - {"id"}) == 1, f"a step is an id and one action: {step}"
+    if "steps" not in parsed:
+        for kind, spec in specs_in(parsed):
+            assert catalog.from_spec(kind, spec) is not None
+        return
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text if "title" in parsed else f"title: from the documentation\n{text}", encoding="utf-8")
+    assert recipe.load(path).steps
 
 
 @pytest.mark.parametrize("text", blocks("python"))
 def test_python_runs(text, tmp_path):
     done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", typed_lines())
+def test_commands_are_understood(words, capsys):
+    program, *rest = words
+    if program == "fairlead":
+        command = list(itertools.takewhile(lambda word: not word.startswith("-"), rest))
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*command, "--help"])
+        assert ended.value.code == 0
+        shown = capsys.readouterr().out
+        assert all(word in shown for word in rest if word.startswith("--")), f"not in the help: {rest}"
+    elif program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(rest) <= set(targets)
+    else:
+        assert (ROOT / rest[0]).is_file() or importlib.util.find_spec(rest[1]), f"{rest} names no script or module"
 
 
 @pytest.mark.parametrize("entry", catalog.ENTRIES, ids=lambda e: f"{e.kind}-{e.name}")
