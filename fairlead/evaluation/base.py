@@ -69,8 +69,8 @@ class Report:
         (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: str | Path, name: str) -> Report:
-        """Read what `save` wrote.
+    def load(cls, folder: str | Path, name: str, *, rows: bool = True) -> Report:
+        """Read what `save` wrote; without `rows` the table is left unread, which is fast however long it is.
 
         Raises:
             DataError: a file that is missing or not what `save` writes.
@@ -83,7 +83,8 @@ class Report:
                 subject: {axis: _estimate(e) for axis, e in axes.items()} for subject, axes in found["summary"].items()
             }
             figures = {title: (folder / file).read_text(encoding="utf-8") for title, file in found["figures"].items()}
-            return cls(summary, _read_rows(folder / f"{name}.parquet"), figures, list(found["notes"]))
+            table = _read_rows(folder / f"{name}.parquet") if rows else []
+            return cls(summary, table, figures, [str(note) for note in found["notes"]])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"no whole report here ({type(error).__name__}: {error})"
             raise DataError(what, place=str(place), fix="run the evaluation again") from error

@@ -121,7 +121,7 @@ class Drift:
         kl = {name: [row["kl"] for row in report.rows if _is_sample(row, name)] for name in at_position}
         lines = {name: (np.arange(1, len(found) + 1), found) for name, found in at_position.items()}
         spread = distribution(kl, label="nats", unit="share of answers", order=order)
-        by_position = curves(lines, x="token of the answer", y="KL (k3, nats)", height=2.0, order=order)
+        by_position = curves(lines, x="token of the answer", y="KL (k3, nats)", order=order)
         return {f"log-ratio to {self.base} per answer": spread, f"KL from {self.base} by position": by_position}
 
 

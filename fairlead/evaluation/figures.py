@@ -37,6 +37,7 @@ THEME = {
 """CSS variable -> its light colour; every colour of every figure is one of these."""
 
 _WIDTH = 4.6
+_JOINS = "stroke-linejoin: round; stroke-linecap: butt"
 _STYLE = {
     "svg.fonttype": "none",
     "font.size": 9.0,
@@ -140,23 +141,27 @@ def curves(
     *,
     x: str,
     y: str,
-    height: float = 1.75,
+    size: tuple[float, float] = (_WIDTH, 2.0),
     order: Sequence[str] | None = None,
+    labelled: bool = True,
 ) -> str:
     """Draw lines, name -> (x values, y values); several lines get a legend, a single point gets a dot.
 
-    `order` lists all subjects where some are left out here, so that each keeps its colour.
+    `order` lists all subjects where some are left out here, so that each keeps its colour. `labelled` tells whether
+    the y axis bears its name, which a caption may already give; `size` is width and height in inches.
     """
     order = list(order or lines)
-    with _figure(height, f"{y} by {x}") as canvas:
+    with _figure(size[1], f"{y} by {x}", size[0]) as canvas:
         plot = canvas.plot
         for name, (along, up) in lines.items():
-            tone = _colour(order.index(name) if len(order) > 1 else 1)
             marker = "o" if len(along) < 2 else None
-            plot.plot(along, up, color=tone, linewidth=1.4, marker=marker, markersize=4, label=name)
+            plot.plot(
+                along, up, color=_colour(order.index(name)), linewidth=1.4, marker=marker, markersize=4, label=name
+            )
         plot.margins(x=0.02)
         plot.set_xlabel(x)
-        plot.set_ylabel(y)
+        if labelled:
+            plot.set_ylabel(y)
         if len(lines) > 1:
             _legend(canvas.figure, plot, len(lines))
         return canvas.svg()
@@ -165,8 +170,8 @@ def curves(
 class _figure:  # noqa: N801 - used as a context
     """A figure with one plot in Fairlead's style, without pyplot's global state."""
 
-    def __init__(self, height: float, label: str):
-        self.height, self.label = height, label
+    def __init__(self, height: float, label: str, width: float = _WIDTH):
+        self.size, self.label = (width, height), label
 
     def __enter__(self) -> _figure:
         import matplotlib
@@ -174,7 +179,7 @@ class _figure:  # noqa: N801 - used as a context
 
         self._style = matplotlib.rc_context({**_STYLE, "svg.hashsalt": self.label})
         self._style.__enter__()
-        self.figure: Figure = Figure(figsize=(_WIDTH, self.height))
+        self.figure: Figure = Figure(figsize=self.size)
         self.plot: Axes = self.figure.subplots()
         return self
 
@@ -190,7 +195,9 @@ class _figure:  # noqa: N801 - used as a context
 
 def _theme(svg: str, label: str) -> str:
     """Keep the svg element alone, name it, and turn its colours and fonts into CSS variables."""
-    svg = svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label={quoteattr(label)} ', 1)
+    head = f'<svg role="img" aria-label={quoteattr(label)} style="{_JOINS}" '
+    svg = svg[svg.index("<svg") :].replace("<svg ", head, 1)
+    svg = re.sub(r"<!--.*?-->\s*|<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", svg, flags=re.DOTALL)
     for name, colour in THEME.items():
         svg = svg.replace(colour, f"var(--{name}, {colour})")
     svg = re.sub(r"font-family: [^;\"]+", "font-family: var(--font, system-ui, sans-serif)", svg)

@@ -134,11 +134,12 @@ def _group(record: Any, column: str) -> str:
 
 
 def _abstentions(found: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
-    notes = []
-    for axis in next(iter(found.values())):
-        silent = {name: int(np.isnan(axes[axis]).sum()) for name, axes in found.items()}
-        if any(silent.values()):
-            total = next(iter(found.values()))[axis].size
-            counts = ", ".join(f"{name} {count}" for name, count in silent.items())
-            notes.append(f"{axis}: abstained on some of the {total} answers ({counts}); the mean is over the others")
-    return notes
+    first = next(iter(found.values()))
+    silent = {axis: {name: int(np.isnan(axes[axis]).sum()) for name, axes in found.items()} for axis in first}
+    said = []
+    for axis, counts in silent.items():
+        if any(counts.values()):
+            each = ", ".join(f"{name} {count}" for name, count in counts.items())
+            said.append(f"{axis} {max(counts.values())}" if len(set(counts.values())) == 1 else f"{axis} ({each})")
+    total = next(iter(first.values())).size
+    return [f"abstained, out of {total} answers of each engine: {'; '.join(said)}"] if said else []

@@ -17,30 +17,8 @@ from fairlead.evaluation.base import Evaluator, Report
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 from known import END, Unigram
 
-WORDS = [
-    "the",
-    "color",
-    "of",
-    "is",
-    "red",
-    "blue",
-    "it",
-    "carries",
-    "i",
-    "am",
-    "not",
-    "sure",
-    "sorry",
-    ",",
-    "cannot",
-    "help",
-    "with",
-    "that",
-    ".",
-    "please",
-    "stay",
-    "safe",
-]
+TEXT = "the color of is red blue it carries i am not sure sorry , cannot help with that . please stay safe"
+WORDS = TEXT.split()
 ENGINES = {
     "base": Unigram({**dict.fromkeys(WORDS, 1.0), END: 4.0}),
     "other": Unigram({**{word: 1.0 + i % 3 for i, word in enumerate(WORDS)}, END: 2.0}),
