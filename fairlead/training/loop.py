@@ -18,7 +18,7 @@ from fairlead.training.journal import Journal, coloured, marked_rows
 from fairlead.training.run import Run, prepare
 from fairlead.training.setup import gather
 
-__all__ = ["TrainResult", "train"]
+__all__ = ["TrainResult", "accelerator_for", "train"]
 
 
 def train(config: TrainConfig, folder: Path | str, *, resume: bool = True, quiet: bool = False) -> TrainResult:
@@ -41,7 +41,7 @@ def train(config: TrainConfig, folder: Path | str, *, resume: bool = True, quiet
     folder = Path(folder)
     began = time.monotonic()
     materials = gather(config)
-    with _accelerator(config, folder) as accelerator:
+    with accelerator_for(config, folder) as accelerator:
         done = open_folder(folder, materials, resume, accelerator)
         if done is not None:
             return done
@@ -112,7 +112,7 @@ def _evaluate_now(run: Run, journal: Journal) -> bool:
 
 
 @contextmanager
-def _accelerator(config: TrainConfig, folder: Path) -> Iterator[Any]:
+def accelerator_for(config: TrainConfig, folder: Path) -> Iterator[Any]:
     """Give accelerate's runtime; its process-wide state is put back so that a later run can choose other arithmetic."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, GradientState

@@ -14,7 +14,7 @@ from torch import nn
 
 from fairlead import catalog, models
 from fairlead.errors import MissingExtraError, TrainingError, UsageError
-from fairlead.fields import to_plain
+from fairlead.fields import build, to_plain
 from fairlead.forward.layout import Group
 from fairlead.forward.policy import Policy, pick_layout
 from fairlead.records import Records, read
@@ -68,6 +68,7 @@ def gather(config: TrainConfig) -> Materials:
     Raises:
         FairleadError: data, template or settings that do not fit; nothing is left out without being counted.
     """
+    config = build(TrainConfig, to_plain(config), owner="train")
     objective = catalog.from_spec("objective", config.objective, place="train.objective")
     tokenizer = models.load_tokenizer(config.model)
     renderer = Renderer(tokenizer, place=config.model)

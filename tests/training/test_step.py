@@ -1,0 +1,88 @@
+"""A step's loss and gradients do not depend on how its batch was split: passes, ranks, layouts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from worker import one_step
+
+from fairlead.fields import to_plain
+from fairlead.training.config import TrainConfig
+
+DATA = {
+    "sft": "harbor:demonstrations?n=8",
+    "dpo": "harbor:preferences?n=8",
+    "reward_model": "harbor:preferences?n=8",
+}
+
+
+def config_for(objective, model, **changes) -> TrainConfig:
+    return TrainConfig(model=model, data=DATA[objective], objective=objective, batch_size=8, **changes)
+
+
+def assert_same(one, other, tolerance=1e-6):
+    assert one["loss"] == pytest.approx(other["loss"], abs=tolerance)
+    assert one["gradients"].keys() == other["gradients"].keys()
+    for name, gradient in one["gradients"].items():
+        torch.testing.assert_close(gradient, other["gradients"][name], atol=tolerance, rtol=1e-5, msg=name)
+
+
+@pytest.fixture(scope="module")
+def start(tiny_model, tmp_path_factory):
+    """Where each objective starts: reward models from a head that is no longer zero, so that all weights matter."""
+    from fairlead.training.loop import train
+
+    config = config_for("reward_model", tiny_model, learning_rate=1e-2, max_steps=2)
+    trained = train(config, tmp_path_factory.mktemp("reward") / "run", quiet=True)
+    return {"sft": tiny_model, "dpo": tiny_model, "reward_model": str(trained.model)}
+
+
+@pytest.mark.parametrize("objective", DATA)
+def test_passes(objective, start, tmp_path):
+    together = one_step(config_for(objective, start[objective]), tmp_path)
+    apart = one_step(config_for(objective, start[objective], micro_tokens=1), tmp_path)
+    assert_same(together, apart)
+
+
+@pytest.mark.parametrize("objective", DATA)
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_layouts(objective, layout, start, tmp_path):
+    shared = one_step(config_for(objective, start[objective], layout="shared"), tmp_path)
+    other = one_step(config_for(objective, start[objective], layout=layout), tmp_path)
+    assert_same(shared, other, tolerance=1e-5)
+
+
+def test_gradient_checkpointing(tiny_model, tmp_path):
+    plain = one_step(config_for("dpo", tiny_model), tmp_path)
+    saving = one_step(config_for("dpo", tiny_model, gradient_checkpointing=True), tmp_path)
+    assert_same(plain, saving)
+
+
+def test_bfloat16_is_close(tiny_model, tmp_path):
+    high = one_step(config_for("sft", tiny_model), tmp_path)
+    low = one_step(config_for("sft", tiny_model, dtype="bfloat16"), tmp_path)
+    assert low["loss"] == pytest.approx(high["loss"], rel=0.01)
+    assert all(g.dtype == torch.float32 for g in low["gradients"].values())
+
+
+def test_two_ranks(start, tmp_path):
+    configs = {objective: config_for(objective, start[objective]) for objective in DATA}
+    alone = {objective: one_step(config, tmp_path) for objective, config in configs.items()}
+    (tmp_path / "configs.json").write_text(json.dumps({k: to_plain(c) for k, c in configs.items()}))
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"),
+        *(str(Path(__file__).with_name("worker.py")), str(tmp_path / "configs.json"), str(tmp_path / "out.pt")),
+    ]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    both = torch.load(tmp_path / "out.pt")
+    for objective in DATA:
+        assert both[objective]["ranks"] == 2
+        assert_same(alone[objective], both[objective])
