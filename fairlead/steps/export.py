@@ -61,9 +61,11 @@ class Export:
                 what = f"merging the adapter changes logits by {drift:.3g}"
                 raise ModelError(what, place=self.model, fix="keep the adapter unmerged; its layers cannot be merged")
         folder = context.folder / "model"
-        model.to(getattr(torch, self.dtype)).save_pretrained(folder, max_shard_size=self.shard_size)
+        _cast(model, getattr(torch, self.dtype))
+        model.save_pretrained(folder, max_shard_size=self.shard_size)
         tokenizer.save_pretrained(folder)
-        expected = _logits(model.float(), probes)
+        _cast(model, torch.float32)
+        expected = _logits(model, probes)
         after = _logits(models.load_model(str(folder), dtype="float32", device="cpu"), probes)
         if not torch.equal(after, expected):
             what = f"the saved copy's logits differ by {float((after - expected).abs().max()):.3g}"
@@ -83,6 +85,12 @@ def _probes(model: Any) -> torch.Tensor:
 
     generator = torch.Generator().manual_seed(0)
     return torch.randint(model.config.vocab_size, (_PROBES, _PROBE_LENGTH), generator=generator)
+
+
+def _cast(model: Any, dtype: torch.dtype) -> None:
+    """Cast the weights alone: buffers (rotary frequencies) are not saved, a loaded copy computes them in float32."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
 
 
 def _logits(model: Any, probes: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ _TEMPLATE = (
     "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
+_CLOSE, _FAR = 0.1, 0.25
+_PROPORTION = 64
+"""Width per layer that is preferred among sizes that are close enough."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 
 
@@ -62,7 +66,7 @@ class NewModel:
     hidden: int | None = None
     """Width of the residual stream; a multiple of `heads`."""
     heads: int | None = None
-    """Attention heads; by default one for every 32 of `hidden` up to 512, then one for every 64."""
+    """Attention heads; by default one for every 32 of `hidden` below 512, then one for every 64."""
     feed_forward: int | None = None
     """Width of the gated feed-forward layers; by default 8/3 of `hidden`, rounded up to a multiple of 16."""
     max_positions: int = 1024
@@ -98,14 +102,18 @@ class NewModel:
         wanted = _count(self.parameters)
         shapes = [
             _shape(layers, hidden, self.heads, self.feed_forward)
-            for layers in range(2, 97)
-            for hidden in range(32, 8193, 32)
-            if 40 <= hidden / layers <= 128
+            for layers in range(1, 97)
+            for hidden in (*range(32, 512, 32), *range(512, 8193, 64))
+            if 16 <= hidden / layers <= 128
         ]
-        shape = min(shapes, key=lambda s: (abs(s.parameters(vocabulary) - wanted), s.layers))
-        reached = shape.parameters(vocabulary)
-        if not 0.75 * wanted <= reached <= 1.25 * wanted:
-            what = f"new_model.parameters is {self.parameters}, the nearest size with {vocabulary} tokens is {reached:,}"
+        errors = {shape: abs(shape.parameters(vocabulary) / wanted - 1) for shape in shapes}
+        close = [shape for shape in shapes if errors[shape] <= _CLOSE]
+        if close:
+            return min(close, key=lambda s: (abs(math.log(s.hidden / s.layers / _PROPORTION)), errors[s]))
+        shape = min(shapes, key=lambda s: errors[s])
+        if errors[shape] > _FAR:
+            nearest = f"{shape.parameters(vocabulary):,}"
+            what = f"new_model.parameters is {self.parameters}, the nearest size with {vocabulary} tokens is {nearest}"
             raise UsageError(what, fix="use another vocab_size, or give layers and hidden")
         return shape
 
@@ -210,7 +218,7 @@ class NewModel:
 
 def _shape(layers: int, hidden: int, heads: int | None, feed_forward: int | None) -> Shape:
     if heads is None:
-        heads = max(1, hidden // (32 if hidden <= 512 else 64))
+        heads = max(1, hidden // (32 if hidden < 512 else 64))
     return Shape(layers, hidden, heads, feed_forward or -(-hidden * 8 // 48) * 16)
 
 
