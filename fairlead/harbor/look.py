@@ -10,7 +10,7 @@ from fairlead.errors import UsageError
 from fairlead.harbor import lexicon as lex
 from fairlead.harbor.collection import parameters, rows, sets
 from fairlead.harbor.scoring import score
-from fairlead.harbor.shipped import models
+from fairlead.harbor.shipped import model_names
 from fairlead.harbor.ships import is_name, world
 from fairlead.harbor.tasks import understand
 
@@ -18,7 +18,7 @@ __all__ = ["describe", "describe_answer", "describe_ship", "sample"]
 
 
 def describe() -> dict[str, Any]:
-    """Return an overview: the world's size and values, the data sets with their parameters, and the shipped models."""
+    """Return an overview: the world's size and values, data sets with parameters, names of models."""
     here = world()
     return {
         "world": {
@@ -34,7 +34,7 @@ def describe() -> dict[str, Any]:
             {"name": info.name, "kind": info.kind, "line": info.line, "parameters": parameters(info.name)}
             for info in sets()
         ],
-        "models": models(),
+        "models": model_names(),
     }
 
 
