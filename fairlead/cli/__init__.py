@@ -62,16 +62,18 @@ def _guarded(arguments: list[str], debug: bool) -> int:
         return _failed("stopped; the same command goes on from there", 130, False)
     except Exception as error:
         hint = "this is a fault of Fairlead; --debug shows where"
-        return _failed(f"unexpected {type(error).__name__}: {error}\n  fix: {hint}", 3, debug)
+        around = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+        return _failed(f"unexpected {type(error).__name__}: {error}\n  fix: {hint}{around}", 3, debug)
 
 
 def _failed(error: object, code: int, debug: bool) -> int:
+    """Print one message, with what stood around the error, and return the exit code."""
     if debug:
         import traceback
 
         traceback.print_exc()
     sys.stdout.flush()
-    print(f"fairlead: {error}", file=sys.stderr)
+    print("\n  ".join([f"fairlead: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
     return code
 
 

@@ -31,7 +31,7 @@ def _command(kind: str, text: str) -> Callable[..., int]:
     known = describe(cls)
 
     def command(**flags: Any) -> int:
-        own = {name: flags.pop(name) for name in _OWN}
+        own = {name: flags.pop(name, default) for name, (_, default, _) in _OWN.items()}
         return _run(kind, {name: value for name, value in flags.items() if value is not None}, **own)
 
     parameters = [_field_parameter(field) for field in known]

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairlead.errors import DataError
+from fairlead.errors import DataError, ModelError
 from fairlead.recipe.plan import REFERENCE, PlannedStep, plain_config
 
 __all__ = ["Identity", "data_fingerprint", "differences", "identify", "model_fingerprint"]
 
+_MODEL_CONFIGS = ("config.json", "adapter_config.json")
 _FILE_ENDINGS = (".jsonl", ".json", ".gz", ".parquet", ".csv", ".txt", ".arrow")
 
 
@@ -62,6 +63,10 @@ def model_fingerprint(model: str) -> str:
         return hashlib.sha256(model.encode()).hexdigest()
     from fairlead import models
 
+    folder = Path(models.resolve(model))
+    if folder.is_dir() and not any((folder / name).is_file() for name in _MODEL_CONFIGS):
+        fix = "give the folder that save_pretrained wrote"
+        raise ModelError(f"has neither {' nor '.join(_MODEL_CONFIGS)}", place=model, fix=fix)
     return models.fingerprint(model)
 
 

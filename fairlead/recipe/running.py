@@ -156,6 +156,8 @@ class _Run:
             state |= {"status": "failed", "error": _said(error), "seconds": earlier + time.perf_counter() - start}
             self.folder.write_state(step.id, state)
             self.folder.event(step.id, "fail", error=_said(error))
+            inputs = ", ".join(name for name, _ in identity.inputs)
+            error.add_note(f"in: step {step.id} ({step.kind} with {inputs})")
             raise
         state |= {
             "status": "finished",
