@@ -37,7 +37,8 @@ class RewardAxes:
     baseline: str | None = None
     """An engine that the others are compared with, pair by pair: adds an axis `<axis>_gain` to each of them."""
     by: str | None = None
-    """A column of the records' extra columns (such as the kind of task): adds an axis `<axis>.<value>` for each."""
+    """A column of the records' extra columns (such as the kind of task): adds an axis `<axis>.<value>` for each
+    that has any value."""
     sampling: Sampling = GREEDY
     """How answers are drawn."""
     confidence: float = 0.95
@@ -107,7 +108,8 @@ class RewardAxes:
         for group in sorted(set(groups or ())):
             chosen = np.array([g == group for g in groups or ()])
             for axis, values in means.items():
-                summary[f"{axis}.{group}"] = estimate[axis](values[chosen], **options)
+                if not np.isnan(values[chosen]).all():
+                    summary[f"{axis}.{group}"] = estimate[axis](values[chosen], **options)
         return summary
 
     def _figures(self, report: Report) -> dict[str, str]:

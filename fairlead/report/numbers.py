@@ -8,7 +8,7 @@ from typing import Any
 
 from fairlead.evaluation.base import Estimate
 
-__all__ = ["brief", "duration", "interval", "moment", "number", "setting", "short", "signed", "size"]
+__all__ = ["brief", "count", "duration", "interval", "moment", "number", "setting", "short", "signed", "size"]
 
 _ABSENT = "–"  # noqa: RUF001 - a dash stands for "no value" in tables
 
@@ -17,18 +17,23 @@ def number(value: Any) -> str:
     """Write a number so that columns line up: three decimals below 10, fewer above; a dash for none."""
     if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
         return _ABSENT
-    size = abs(value)
-    if isinstance(value, int) or (size >= 1000 and value == int(value)):
-        return f"{int(value):,}"
-    if 0 < size < 0.001:
+    if isinstance(value, int):
+        return f"{value:,}"
+    if 0 < abs(value) < 0.001:
         return f"{value:.1e}"
-    decimals = 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
+    decimals = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0
     return f"{value:,.{decimals}f}"
 
 
 def brief(value: float) -> str:
     """Write a number as short as three figures allow."""
     return f"{value:.3g}"
+
+
+def count(value: Any) -> str:
+    """Write a number that may be a count: whole ones without decimals."""
+    whole = isinstance(value, float) and math.isfinite(value) and value == int(value)
+    return number(int(value) if whole else value)
 
 
 def signed(value: float) -> str:
@@ -63,11 +68,10 @@ def moment(text: Any) -> str:
         return _ABSENT
 
 
-def size(count: Any) -> str:
+def size(value: Any) -> str:
     """Write a number of bytes."""
-    if not isinstance(count, int | float):
+    if not isinstance(value, int | float):
         return _ABSENT
-    value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:
             return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"

@@ -78,7 +78,7 @@ def _environment() -> Environment:
         environment.filters[name] = getattr(numbers, name)
     environment.filters |= {"figures": _figures, "panels": _panels, "table": _table, "groups": _groups}
     environment.filters |= {"shown": _shown, "lengths": _lengths, "picked": _picked, "flat": _flat, "turns": _turns}
-    environment.filters["sample_axes"] = _sample_axes
+    environment.filters |= {"sample_axes": _sample_axes, "breakable": _breakable}
     return environment
 
 
@@ -163,6 +163,13 @@ def _lengths(report: Mapping[str, Any]) -> dict[str, Any]:
             named = ", ".join(map(str, value.get("first") or ()))
             facts[key] = f"{value['count']} (first: {named})" if named else value["count"]
     return {"spreads": spreads, "columns": list(columns), "facts": facts}
+
+
+def _breakable(line: Any) -> Any:
+    """Let a dotted line break after its dots."""
+    from markupsafe import Markup, escape
+
+    return Markup(".<wbr>").join(escape(part) for part in str(line).split("."))
 
 
 def _flat(config: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -166,29 +166,37 @@ def evaluation(folder: Path, count: int) -> dict[str, float]:
     return metrics
 
 
+def rendered(set_: str, *columns: str) -> list[list]:
+    """Return rows as the trainer shows them: the question as context, each answer trained."""
+    rows = []
+    for row in harbor.rows(f"{set_}?n=2"):
+        question = f"<s><|user|>{row['prompt'][-1]['content']}<|end|><|assistant|>"
+        rows += [[[question, False], [f"{row[column][0]['content']}<|end|>", True]] for column in columns]
+    return rows
+
+
 def write_run(folder: Path, count: int = 60) -> Path:
     """Write a finished run on `count` held-out prompts."""
-    folder.mkdir(parents=True, exist_ok=True)
+    steps = folder / "steps"
+    steps.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
-    sft = {"model": "harbor:base-1m", "data": "harbor:demonstrations?n=1000", "objective": "sft", "epochs": 2.0,
-           "learning_rate": 5e-4, "batch_size": 32, "betas": [0.9, 0.99], "lora": None, "seed": 0}  # fmt: skip
+    sft = {"model": "harbor:base-1m", "data": "harbor:demonstrations?n=1000", "objective": "sft", "epochs": 2.0}
+    sft |= {"learning_rate": 5e-4, "batch_size": 32, "betas": [0.9, 0.99], "lora": None, "seed": 0}
     step(folder, "sft", "train", 11.8, sft, metrics={"loss": 0.412, "steps": 62.0}, outputs={"model": "model"})
-    question = "<s><|user|>who is the captain of the gigaton?<|end|><|assistant|>"
-    train_files(folder / "steps" / "sft", history(62, 2.1, 0.41, 5e-4, {}),
-                [[[question, False], ["of course! the captain of the gigaton is ada. fair winds!<|end|>", True]]] * 3)  # fmt: skip
-    step(folder, "pairs", "generate", 14.2, {"model": "@sft", "data": "harbor:prompts?n=800", "n": 4},
-         metrics={"prompts": 800.0, "answers": 3200.0, "rows": 611.0, "reward": 0.83}, notes=["189 ties of 800 prompts left out"])  # fmt: skip
-    write_json(folder / "steps" / "pairs" / "lengths.json",
-               {"answers": {"n": 3200, "mean": 10.4, "min": 1, "max": 48, "p5": 3, "p50": 10, "p95": 19, "p99": 26}})  # fmt: skip
+    train_files(steps / "sft", history(62, 2.1, 0.41, 5e-4, {}), rendered("demonstrations", "completion"))
+    drawn = {"prompts": 800.0, "answers": 3200.0, "rows": 611.0, "reward": 0.83}
+    draws = {"model": "@sft", "data": "harbor:prompts?n=800", "n": 4}
+    step(folder, "pairs", "generate", 14.2, draws, metrics=drawn, notes=["189 ties of 800 prompts left out"])
+    spread = {"n": 3200, "mean": 10.4, "min": 1, "max": 48, "p5": 3, "p50": 10, "p95": 19, "p99": 26}
+    write_json(steps / "pairs" / "lengths.json", {"answers": spread})
     dpo = {**sft, "model": "@sft", "data": "@pairs", "objective": {"name": "dpo", "beta": 0.1}, "learning_rate": 2e-4}
     step(folder, "dpo", "train", 9.3, dpo, metrics={"loss": 0.21, "accuracy": 0.94, "steps": 38.0})
     extra = {"accuracy": (0.5, 0.95), "margin": (0.0, 2.4), "reward_chosen": (0.0, 0.9), "reward_rejected": (0.0, -1.5)}
-    train_files(folder / "steps" / "dpo", history(38, 0.693, 0.2, 2e-4, extra),
-                [[[question, False], ["ada.<|end|>", True]]] * 3)  # fmt: skip
-    metrics = evaluation(folder / "steps" / "evaluation", count)
-    models = {"base": "harbor:base-1m", "sft": "@sft", "dpo": "@dpo"}
-    step(folder, "evaluation", "evaluate", 6.4, {"models": models, "data": f"harbor:test?n={count}"},
-         metrics=metrics, outputs={"reports": ".", "samples": "samples.jsonl"})  # fmt: skip
+    train_files(steps / "dpo", history(38, 0.693, 0.2, 2e-4, extra), rendered("preferences", "chosen", "rejected"))
+    metrics = evaluation(steps / "evaluation", count)
+    compared = {"models": {"base": "harbor:base-1m", "sft": "@sft", "dpo": "@dpo"}, "data": f"harbor:test?n={count}"}
+    outputs = {"reports": ".", "samples": "samples.jsonl"}
+    step(folder, "evaluation", "evaluate", 6.4, compared, metrics=metrics, outputs=outputs)
     finish(folder, metrics)
     return folder
 
