@@ -33,7 +33,7 @@ _LAZY = {
     "Scores": "fairlead.training.objectives.base",
     "engine": "fairlead.engines",
     "read": "fairlead.records",
-    "run": "fairlead.run",
+    "run": "fairlead.recipe",
     "train": "fairlead.training.loop",
 }
 
@@ -63,9 +63,9 @@ if TYPE_CHECKING:
     from fairlead.engines.base import Completion, Engine, Sampling
     from fairlead.errors import FairleadError
     from fairlead.evaluation.base import Report
+    from fairlead.recipe import run
     from fairlead.records import read
     from fairlead.rewards.base import Rewards
-    from fairlead.run import run
     from fairlead.training.loop import train
     from fairlead.training.objectives.base import Loss, Scores
 

@@ -14,7 +14,7 @@ _NEW, _BACK, _END = "/new", "/back", "/end"
 
 
 def chat(
-    model: Annotated[str, Parameter(help="`harbor:NAME`, a folder, a hub id, or the URL of an OpenAI-style server.")],
+    model: Annotated[str, Parameter(help="`harbor:NAME`, a folder, a hub id, or "URL#model" of a server.")],
     /,
     *,
     system: Annotated[str | None, Parameter(help="System message.")] = None,
@@ -35,13 +35,14 @@ def chat(
     ```
     fairlead chat harbor:aligned-1m
     fairlead chat harbor:aligned-1m --temperature 0 --max-tokens 48
+    fairlead chat 'http://localhost:8000/v1#my-model' --system "Be brief."
     echo "how do i sink the balotin?" | fairlead chat harbor:base-1m
     ```
     """
-    from fairlead import engine
     from fairlead.engines.base import Sampling
+    from fairlead.steps.answering import open_engine
 
-    answerer = engine(model)
+    answerer = open_engine(model)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
     start = [{"role": "system", "content": system}] if system else []
     turns = list(start)

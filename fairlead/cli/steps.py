@@ -123,7 +123,7 @@ generate = _command(
     fairlead generate --model harbor:aligned-1m --data 'harbor:test?n=20' --temperature 0 --max-tokens 48
     fairlead generate --model harbor:aligned-1m --data 'harbor:prompts?n=800' --n 4 --max-tokens 48 \\
         --reward '{name: harbor, axis: total}' --keep best_worst --out runs/pairs
-    fairlead generate --model http://localhost:8000/v1 --data prompts.jsonl --limit 100
+    fairlead generate --model 'http://localhost:8000/v1#my-model' --data prompts.jsonl --limit 100
     ```
     """,
 )

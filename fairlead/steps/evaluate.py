@@ -10,6 +10,7 @@ from fairlead import catalog
 from fairlead.engines.base import Sampling
 from fairlead.errors import UsageError
 from fairlead.fields import to_plain
+from fairlead.steps.answering import open_engine
 from fairlead.steps.base import Context, Outcome, Preview, Use
 from fairlead.steps.rows import write_rows
 
@@ -27,7 +28,7 @@ class Evaluate:
     """Compare models on held-out data; equal answers are drawn once and kept on disk."""
 
     models: dict[str, str]
-    """name -> model (`harbor:NAME`, a directory, a hub id, or a server's URL), in the order of the report."""
+    """name -> model (`harbor:NAME`, a directory, a hub id, or "URL#model" of a server), in the order of the report."""
     data: str | tuple[str, ...]
     """Held-out records: a path, `harbor:SET`, a hub id, or several."""
     evaluators: tuple[str | dict[str, Any], ...] | dict[str, str | dict[str, Any]]
@@ -91,13 +92,12 @@ class Evaluate:
 
     def __call__(self, context: Context) -> Outcome:
         """Draw, measure, and write one report per evaluator."""
-        from fairlead import engine, records
+        from fairlead import records
         from fairlead.engines.cache import Cache
 
         source = self.data if isinstance(self.data, str) else list(self.data)
         held_out = records.read(source, kind=self.kind, format=self.format, limit=self.limit)
-        options = {} if self.dtype is None else {"dtype": self.dtype}
-        engines = {name: Cache(engine(model, **options), context.cache) for name, model in self.models.items()}
+        engines = {name: Cache(open_engine(m, self.dtype), context.cache) for name, m in self.models.items()}
         metrics: dict[str, float] = {}
         notes: list[str] = []
         reports: dict[str, Report] = {}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from fairlead import catalog
 from fairlead.engines.base import Completion, Prompt, Sampling
 from fairlead.errors import DataError, UsageError
+from fairlead.steps.answering import open_engine
 from fairlead.steps.base import Context, Outcome, Preview, Use
 from fairlead.steps.rows import append_rows, progress, read_rows, write_rows
 
@@ -33,7 +34,7 @@ class Generate:
     """Answer prompts with a model and keep the answers as training data."""
 
     model: str
-    """Who answers: `harbor:NAME`, a directory, a hub id, or the URL of an OpenAI-style server."""
+    """Who answers: `harbor:NAME`, a directory, a hub id, or an OpenAI-style server as "URL#model"."""
     data: str | tuple[str, ...]
     """Where the prompts come from: a path, `harbor:SET`, a hub id, or several; answers in it are ignored."""
     n: int = 1
@@ -107,7 +108,7 @@ class Generate:
 
     def __call__(self, context: Context) -> Outcome:
         """Draw, value and keep."""
-        from fairlead import engine, records
+        from fairlead import records
 
         source = self.data if isinstance(self.data, str) else list(self.data)
         prompts = records.read(source, kind="prompt", format=self.format, limit=self.limit)
@@ -115,9 +116,8 @@ class Generate:
         done = {row["id"] for row in read_rows(answers)}
         waiting = [record for record in prompts if record.id not in done]
         if waiting:
-            options = {} if self.dtype is None else {"dtype": self.dtype}
             reward = None if self.reward is None else catalog.from_spec("reward", self.reward)
-            answerer = engine(self.model, **options)
+            answerer = open_engine(self.model, self.dtype)
             with progress("generate", len(prompts), start=len(done), quiet=context.quiet) as advance:
                 for start in range(0, len(waiting), self.at_once):
                     chunk = waiting[start : start + self.at_once]

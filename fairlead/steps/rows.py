@@ -61,6 +61,7 @@ def progress(label: str, total: int, *, start: int = 0, quiet: bool = False) -> 
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     ]
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as bars:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
         task = bars.add_task(label, total=total, completed=start)
         yield lambda count: bars.advance(task, count)
