@@ -32,7 +32,8 @@ def engine(name: str, **options: Any) -> Engine:
     """Open what `name` stands for.
 
     Args:
-        name: `harbor:NAME`, a model folder or a hub id (a `Local` engine), or an http(s) address (an `Http` engine).
+        name: `harbor:NAME`, a model folder or a hub id (a `Local` engine), or an http(s) address (an `Http` engine),
+            which may name the model after a `#`: `https://host/v1#model`.
         options: the arguments of that engine.
 
     Raises:
@@ -44,6 +45,8 @@ def engine(name: str, **options: Any) -> Engine:
     for option in options:
         if option not in known:
             raise UnknownFieldError(f"the {kind.__name__} engine", option, known, place=name)
+    if remote and "#" in name:
+        name, _, options["model"] = name.partition("#")
     return kind(name, **options)
 
 

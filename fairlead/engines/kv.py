@@ -81,14 +81,17 @@ class RaggedCache(Cache):
         return order
 
     def decode_mask(self, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
-        """Return the additive mask [R, 1, 1, longest + 1] of a forward over one new token per row.
+        """Return the additive mask [R or 1, 1, 1, longest + 1] of a forward over one new token per row.
 
         By layer type where a sliding window that is already exceeded holds for some layers only.
         """
+        within = self.window is None or self.longest < self.window
+        if self.even and within:
+            return torch.zeros((1, 1, 1, self.longest + 1), dtype=dtype, device=self.lengths.device)
         columns = torch.arange(self.longest + 1, device=self.lengths.device)
         unseen = columns > self.lengths[:, None]
         full = _additive(unseen, dtype)
-        if self.window is None or self.longest < self.window:
+        if within:
             return full
         windowed = _additive(unseen | (columns <= self.lengths[:, None] - self.window), dtype)
         return {"full_attention": full, "sliding_attention": windowed} if self.mixed else windowed

@@ -75,6 +75,7 @@ class Sampler:
         self.policy, self.sampling, self.endings = policy, sampling, endings
         self.positions, self.max_rows, self.max_tokens = positions, max_rows, max_tokens
         self.device = next(policy.parameters()).device
+        self.head = policy.head()
         self.cache = new_cache(policy)
         self.rows: list[_Row] = []
         self.waiting: deque[_Request] = deque()
@@ -117,6 +118,8 @@ class Sampler:
         ids = torch.zeros((len(batch), int(lengths.max())), dtype=torch.int64)
         for row, request in zip(ids, batch):
             row[: len(request.ids)] = torch.tensor(request.ids)
+            # Never seen by real tokens. Not the pad token, at which some models warn.
+            row[len(request.ids) :] = request.ids[-1]
         copies = [i for i, request in enumerate(batch) for _ in request.samples]
         new = [self._row(request, sample) for request in batch for sample in request.samples]
         self.cache.begin_prefill(copies, self.device)
@@ -152,8 +155,7 @@ class Sampler:
         return output.last_hidden_state
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        head = self.policy.head()
-        return head.tile(hidden, 0, len(head.weight))
+        return self.head.tile(hidden, 0, len(self.head.weight))
 
     def _append(self, rows: list[_Row], logits: Tensor) -> None:
         greedy = self.sampling.temperature == 0
