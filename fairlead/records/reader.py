@@ -19,7 +19,7 @@ from fairlead.records.formats import FORMATS
 from fairlead.records.schema import CLASSES, Conversation, Record, texts, to_row
 from fairlead.records.sources import open_rows, split_options
 
-__all__ = ["OPTIONS", "BadRows", "Records", "read"]
+__all__ = ["OPTIONS", "BadRows", "Records", "read", "survey", "tell"]
 
 BadRows = Literal["error", "drop"]
 OPTIONS = ("format", "kind", "limit", "bad_rows", "part", "held_out", "subset")
@@ -94,8 +94,9 @@ def read(
     Args:
         source: `harbor:SET`; a file (.jsonl, .json, .csv, each also .gz; .parquet); a folder written by the datasets
             library (`DIR` or `DIR:split`); a hub id (`org/name` or `org/name:split`); or several of them. Options
-            behind a question mark hold for that source only: those below, `part=train` or `part=held_out` (rows are
-            told apart by a hash of their prompt; `held_out=0.1` is the share held out) and `subset=NAME` (hub).
+            behind a question mark hold for that source only: those below; `part=train` or `part=held_out`, told
+            apart by a hash of a row's first user message, raw prompt or document, where `held_out=0.1` is the share
+            held out; and `subset=NAME` (hub).
         kind: what to read rows as; by default what their columns say. Any kind with prompts can be read as
             "prompt"; a preference as "conversation" (the chosen answer); both kinds of chat as "text" (contents,
             parted by blank lines).
@@ -109,9 +110,27 @@ def read(
             that cannot be read.
         UnknownNameError, UnknownFieldError, UsageError: an unknown kind, format or option.
     """
+    found = survey(source, kind=kind, format=format, limit=limit, bad_rows=bad_rows)
+    if found.dropped:
+        left_out = len({problem.place for problem in found.dropped})
+        _log.warning("%s: %d rows left out\n%s", found.source, left_out, tell(found.dropped))
+    return found
+
+
+def survey(
+    source: str | Path | Sequence[str | Path],
+    *,
+    kind: str | None = None,
+    format: str | None = None,
+    limit: int | None = None,
+    bad_rows: BadRows = "drop",
+) -> Records:
+    """Read records as `read` does, for a caller that tells of `Records.dropped` itself."""
     sources = [str(source)] if isinstance(source, str | Path) else [str(part) for part in source]
     if not sources:
         raise UsageError("no data source was given", fix="give a path, harbor:SET or hub id")
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit is {limit}", place=", ".join(sources), fix="use a value >= 1")
     options = _Options(format, kind, None, bad_rows)
     reading = _Reading(several=len(sources) > 1)
     for text in sources:
@@ -129,7 +148,7 @@ class _Reading:
         self._problems: list[Problem] = []
         self._dropped: list[Problem] = []
         self._places: dict[str, str] = {}
-        self._rows = self._bad = self._left_out = 0
+        self._rows = self._bad = 0
         self._kind: str | None = None
 
     def read(self, source: str, options: _Options, limit: int | None) -> None:
@@ -140,55 +159,56 @@ class _Reading:
                 break
             place = f"{source} {row_place}" if self._several else row_place
             self._rows += 1
-            record = self._record(row, place, options)
+            record, part = self._record(row, place, options)
             if isinstance(record, list):
                 problems = [replace(problem, place=place) for problem in record]
                 dropping = options.bad_rows == "drop"
                 (self._dropped if dropping else self._problems).extend(problems)
-                self._left_out += dropping
                 self._bad += not dropping
-            elif options.part is None or options.part == _part_of(record, options.held_out):
+            elif options.part is None or options.part == part:
                 self._records.append(record)
                 here += 1
 
     def finish(self, source: str) -> Records:
         """Return the records, or raise with what is wrong."""
         if self._problems:
-            what = f"{self._bad} of {self._rows} rows cannot be read\n{_told(self._problems)}"
-            fix = "correct the rows, or leave them out with bad_rows=drop"
-            raise DataError(what, place=source, fix=fix)
-        if self._left_out:
-            _log.warning("%s: %d of %d rows left out\n%s", source, self._left_out, self._rows, _told(self._dropped))
+            what = f"{self._bad} of {self._rows} rows cannot be read\n{tell(self._problems)}"
+            raise DataError(what, place=source, fix="correct the rows, or leave them out with bad_rows=drop")
         if self._kind is None or not self._records:
             what = f"no rows are left of {self._rows}" if self._rows else "there are no rows"
+            if self._dropped:
+                what += f"\n{tell(self._dropped)}"
             raise DataError(what, place=source, fix="check the source and its options")
         return Records(self._records, kind=self._kind, source=source, dropped=self._dropped)
 
-    def _record(self, row: Mapping[str, Any] | Problem, place: str, options: _Options) -> Record | list[Problem]:
-        if isinstance(row, Problem):
-            return [row]
-        if options.format is not None:
+    def _record(
+        self, row: Mapping[str, Any] | Problem, place: str, options: _Options
+    ) -> tuple[Record | list[Problem], str]:
+        """Return a row's record, or what is wrong with it, and the part that the row belongs to."""
+        if not isinstance(row, Problem) and options.format is not None:
             made = FORMATS[options.format](dict(row), place)
             if isinstance(made, list):
-                return made
+                return made, ""
             row = made
+        if isinstance(row, Problem):
+            return [row], ""
         natural = _natural_kind(row, options.kind)
         if natural is None:
             wanted = "; ".join(" + ".join(columns) for columns in COLUMNS.values()) + "; messages"
             fix = f"rename the columns, or give a format ({', '.join(FORMATS)})"
-            return [Problem(place, "row", f"columns: {wanted}", f"columns: {', '.join(row) or 'none'}", fix)]
+            return [Problem(place, "row", f"columns: {wanted}", f"columns: {', '.join(row) or 'none'}", fix)], ""
         record = check_row(row, natural, place)
         if isinstance(record, list):
-            return record
+            return record, ""
+        part = _part_of(record, options.held_out)  # of the row as it is: reading it as another kind moves no row
         record = _as_kind(record, options.kind)
         wanted = self._kind or options.kind or record.kind
         if record.kind != wanted:
-            fix = f"one kind per source; kind= can read as: {', '.join(_readable(natural))}"
-            return [
-                Problem(place, "row", f"a {wanted} row, as the ones before or as asked", f"a {record.kind} row", fix)
-            ]
+            expected = f"a {wanted} row, as the ones before or as asked"
+            fix = f"one kind per source; kind= can read it as {', '.join(_readable(natural))}"
+            return [Problem(place, "row", expected, f"a {record.kind} row", fix)], ""
         self._kind = wanted
-        return self._unique(record, place, given=row.get("id") is not None)
+        return self._unique(record, place, given=row.get("id") is not None), part
 
     def _unique(self, record: Record, place: str, *, given: bool) -> Record | list[Problem]:
         """Equal rows without ids get numbers behind their hash; equal ids in the data are a problem."""
@@ -226,10 +246,15 @@ def _overridden(options: _Options, given: Mapping[str, str], source: str) -> _Op
     return options
 
 
-def _part_of(record: Record, held_out: float) -> str:
-    """Return the side of a record; equal prompts are on one side, in any file and order."""
-    asked = getattr(record, "prompt", None) or to_row(replace(record, id="", extra={}))
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
+def _part_of(record: Any, held_out: float) -> str:
+    """Return the side of a record, by what it opens with: a document, a raw prompt, the first user message.
+
+    Rows that are longer and shorter cuts of one conversation are so on one side, in any file and order.
+    """
+    opening = record.text if record.kind == "text" else record.prompt or record.completion
+    if not isinstance(opening, str):
+        opening = next(message["content"] for message in opening if message["role"] == "user")
+    digest = hashlib.sha256(opening.encode("utf-8", "surrogatepass")).digest()
     return "held_out" if int.from_bytes(digest[:8], "big") < held_out * 2**64 else "train"
 
 
@@ -273,8 +298,8 @@ def _as_kind(record: Record, kind: str | None) -> Record:
     return CLASSES[kind](id=record.id, **convert(record), extra=record.extra)
 
 
-def _told(problems: Sequence[Problem]) -> str:
-    """Word the first problem of the first rows, and how many there are of each field."""
+def tell(problems: Sequence[Problem]) -> str:
+    """Word the first problem of each of the first five rows, and how many problems there are of each field."""
     first = {problem.place: problem for problem in reversed(problems)}
     rows = list(dict.fromkeys(problem.place for problem in problems))
     lines = [f"  {first[place]}" for place in rows[:_SHOWN]]
