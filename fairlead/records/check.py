@@ -23,8 +23,17 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """kind -> its columns; a conversation may also be given as `messages`, a preference without `prompt`."""
 
-_WHOLE = {"conversation": ("messages",), "preference": ("chosen", "rejected")}
-"""Columns that are enough for a kind without a prompt."""
+_SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("preference", ("chosen",)),
+    ("preference", ("rejected",)),
+    ("ranking", ("completions",)),
+    ("feedback", ("completion", "label")),
+    ("conversation", ("messages",)),
+    ("conversation", ("completion",)),
+    ("prompt", ("prompt",)),
+    ("text", ("text",)),
+)
+"""(kind, columns that only its rows have), the most telling first."""
 _SHOWN = 60
 
 
@@ -48,16 +57,9 @@ class Problem:
 
 
 def kinds_of(row: Mapping[str, Any]) -> list[str]:
-    """Return the kinds whose columns a row has, the one with the most columns first.
-
-    A row that lacks a column of every kind is taken for the kind that it has most of; empty when it has none.
-    """
+    """Return the kinds that a row's columns speak for, the most telling first; empty when none does."""
     there = {column for column, value in row.items() if value is not None}
-    whole = [k for k, v in COLUMNS.items() if there.issuperset(v) or there.issuperset(_WHOLE.get(k, v))]
-    if whole:
-        return whole
-    share, kind = max((len(there.intersection(columns)) / len(columns), kind) for kind, columns in COLUMNS.items())
-    return [kind] if share else []
+    return list(dict.fromkeys(kind for kind, columns in _SIGNS if there.issuperset(columns)))
 
 
 def check_row(row: Mapping[str, Any], kind: str, place: str) -> Record | list[Problem]:

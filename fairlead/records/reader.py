@@ -279,7 +279,7 @@ _CONVERSIONS: dict[tuple[str, str], Callable[[Any], dict[str, Any]]] = {
 
 
 def _natural_kind(row: Mapping[str, Any], wanted: str | None) -> str | None:
-    """Return the kind with the most of a row's columns, unless only another one leads to `wanted`."""
+    """Return the kind that a row's columns speak for most, unless only another one leads to `wanted`."""
     kinds = kinds_of(row)
     if wanted in kinds and wanted not in _readable(kinds[0]):
         return wanted

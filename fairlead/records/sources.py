@@ -117,11 +117,12 @@ def _jsonl(path: Path) -> Iterator[Located]:
             size = len(raw)
             while size > MAX_LINE and not raw.endswith(b"\n") and (raw := _taken(file.readline, path, MAX_LINE + 1)):
                 size += len(raw)
+            size -= raw.endswith(b"\n")
             if size > MAX_LINE:
                 fix = "split the document; if the whole file is one JSON list, name it .json"
                 yield place, Problem(place, "row", f"at most {MAX_LINE:,} bytes", f"{size:,} bytes", fix)
-            elif text := _checked_text(raw, path, number).strip():
-                yield place, _json_row(text, place)
+            elif (text := _checked_text(raw, path, number)).strip():
+                yield place, _json_row(text.rstrip(), place)
 
 
 def _taken(read: Callable[..., bytes], path: Path, *size: int) -> bytes:
@@ -136,7 +137,8 @@ def _json_row(text: str, place: str) -> Mapping[str, Any] | Problem:
         row = json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         near = text[max(0, error.pos - 20) : error.pos + 20]
-        return Problem(place, f"column {error.colno}", "JSON", f"{error.msg} near {near!r}", "correct the line")
+        found = f"{error.msg[0].lower()}{error.msg[1:]} at column {error.colno}, near {near!r}"
+        return Problem(place, "row", "JSON", found, "correct the line")
     except _TwiceError as error:
         return Problem(place, str(error), "each key once", "the key twice", "keep one of them")
     if not isinstance(row, dict):
