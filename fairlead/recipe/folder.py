@@ -40,20 +40,19 @@ class RunFolder:
         """Return the folder of step `name`."""
         return self.root / "steps" / name
 
-    def open(self, recipe: bytes) -> None:
-        """Make the folder, and keep the recipe as it was given.
+    def make(self) -> None:
+        """Make the folder, or take that of an earlier run.
 
         Raises:
             RecipeError: something that is no run folder is in the way.
         """
         if self.root.exists() and not self.root.is_dir():
             raise RecipeError("is a file", place=str(self.root), fix="choose another folder with --out")
-        if self.root.is_dir() and any(self.root.iterdir()) and not (self.root / "run.json").exists():
+        if self.root.is_dir() and any(self.root.iterdir()) and not (self.root / "steps").is_dir():
             what = "is not empty and holds no run"
             raise RecipeError(what, place=str(self.root), fix="choose a new or empty folder with --out")
         try:
             (self.root / "steps").mkdir(parents=True, exist_ok=True)
-            (self.root / "recipe.yaml").write_bytes(recipe)
         except OSError as error:
             raise RecipeError(
                 f"cannot be written: {error}", place=str(self.root), fix="choose another --out"
@@ -67,8 +66,7 @@ class RunFolder:
         except ImportError:
             yield
             return
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root.parent / f".{self.root.name}.lock").open("w") as stream:
+        with (self.root / ".lock").open("w") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -101,6 +99,10 @@ class RunFolder:
         """Write step.json of step `name`."""
         self.step(name).mkdir(parents=True, exist_ok=True)
         _write_json(self.step(name) / "step.json", state)
+
+    def write_recipe(self, recipe: bytes) -> None:
+        """Keep the recipe as it was given."""
+        (self.root / "recipe.yaml").write_bytes(recipe)
 
     def run(self) -> dict[str, Any]:
         """Return what run.json says; empty when there is none."""

@@ -70,19 +70,27 @@ def run(
     """
     checked = recipe if isinstance(recipe, Recipe) else load(recipe)
     place = RunFolder(folder or Path("runs") / Path(checked.source).stem)
-    place.root.parent.mkdir(parents=True, exist_ok=True)
+    identities = identify(checked.steps)
+    place.make()
     with place.locked():
-        return _Run(checked, place, force, quiet, command).all()
+        return _Run(checked, identities, place, force, quiet, command).all()
 
 
 class _Run:
     """One call of `run`."""
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, force: bool, quiet: bool, command: str | None):
-        self.recipe, self.folder, self.quiet = recipe, folder, quiet
-        self.identities = identify(recipe.steps)
-        stale = _stale(recipe, folder, self.identities, force)
-        folder.open(recipe.text)
+    def __init__(
+        self,
+        recipe: Recipe,
+        identities: Mapping[str, Identity],
+        folder: RunFolder,
+        force: bool,
+        quiet: bool,
+        command: str | None,
+    ):
+        self.recipe, self.identities, self.folder, self.quiet = recipe, identities, folder, quiet
+        stale = _stale(recipe, folder, identities, force)
+        folder.write_recipe(recipe.text)
         for name in stale:
             folder.event(name, "set_aside", to=str(folder.set_aside(name)))
         self.state: dict[str, Any] = {
