@@ -159,6 +159,7 @@ def curves(
                 along, up, color=_colour(order.index(name)), linewidth=1.4, marker=marker, markersize=4, label=name
             )
         plot.margins(x=0.02)
+        plot.xaxis.get_major_locator().set_params(integer=True)
         plot.set_xlabel(x)
         if labelled:
             plot.set_ylabel(y)

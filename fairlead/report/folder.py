@@ -55,6 +55,12 @@ class StepView:
     missing: list[str] = field(default_factory=list)
     """What should be in its folder and is not, or cannot be read."""
 
+    @property
+    def own_notes(self) -> list[str]:
+        """The notes that none of its reports makes already."""
+        told = {f"{label}: {note}" for label, report in self.reports.items() for note in report.notes}
+        return [str(note) for note in self.notes if note not in told]
+
 
 @dataclass
 class RunView:

@@ -67,6 +67,23 @@ def test_pairing_narrows_a_difference():
     assert estimate_difference([1.0, math.nan], [0.5, 0.0]).n == 1
 
 
+def test_pairs_of_rates_have_newcombes_interval():
+    table = {(1, 1): 36, (1, 0): 12, (0, 1): 2, (0, 0): 0}  # an example of the paper: 0.0569 to 0.3404
+    pairs = [pair for pair, count in table.items() for _ in range(count)]
+    found = estimate_difference(*zip(*pairs))
+    assert found.value == pytest.approx(0.2)
+    assert (found.low, found.high) == pytest.approx((0.0569, 0.3404), abs=1e-4)
+
+
+def test_a_gain_of_everything_is_not_certain():
+    found = estimate_difference(np.ones(40), np.zeros(40))
+    assert found.value == found.high == 1.0
+    assert 0.8 < found.low < 0.95
+    same = estimate_difference(np.ones(40), np.ones(40))
+    assert same.value == 0
+    assert -0.1 < same.low < 0 < same.high < 0.1
+
+
 def test_a_difference_needs_pairs():
     with pytest.raises(UsageError, match="paired difference"):
         estimate_difference([1.0, 2.0], [1.0])
