@@ -144,8 +144,15 @@ def _demonstration_style(rng: random.Random, task: Task, quality: str) -> str:
     return "plain" if plain else "good"
 
 
+def _demonstrate(rng: random.Random, task: Task, style: str) -> str:
+    """Plain facts are told in the full statement, so that imperfect demonstrations have one commonest opening."""
+    if (task.kind, style) == ("fact", "plain"):
+        return lex.STATEMENTS[task.attribute or ""].format(ship=task.ship, value=task.truth[0])
+    return answer(rng, task, style, world())
+
+
 def _documents(n: int = 1000, seed: int = 0) -> Iterator[Row]:
-    """Pre-training documents in latent styles: statements, chats, judgements, the book of ships."""
+    """Pre-training documents in latent styles: statements, chats, practice, judgements, the book."""
     for kind, text in itertools.islice(endless_documents(seed, world()), n):
         yield {"text": text, "document": kind}
 
@@ -162,7 +169,7 @@ def _demonstrations(
     rng = _rng("demonstrations", seed, split)
     for task in itertools.islice(_tasks(rng, split, tier, kinds), n):
         style = _demonstration_style(rng, task, quality)
-        said = answer(rng, task, style, world())
+        said = _demonstrate(rng, task, style)
         yield {"prompt": _user(task), "completion": _assistant(said), "task": task.kind, "style": style}
 
 

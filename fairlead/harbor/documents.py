@@ -1,6 +1,7 @@
 """What the models of Harbor read before they are taught anything.
 
-Statements of fact, chats in latent styles, judgements of answers, and the book of known ships.
+Statements of fact, chats in latent styles, practice of what must be copied or counted, judgements of answers, and the
+book of known ships.
 
 A document is text without its begin and end tokens. Half of the chats are written with the template's tokens
 (`<|user|>who ...?<|end|>`) and half as text (`question: who ...? answer: ...`), so a base model speaks both.
@@ -19,8 +20,11 @@ from fairlead.harbor.tasks import CHAT_SHARES, Task, ask, draw
 
 __all__ = ["as_template", "as_text", "documents"]
 
-SHARES = {"statements": 0.30, "chat": 0.52, "judge": 0.06, "registry": 0.12}
+SHARES = {"statements": 0.27, "chat": 0.49, "practice": 0.08, "judge": 0.05, "registry": 0.11}
 """Kinds of document and their shares. The registry is what makes unknown names recognisable."""
+
+PRACTICE = {"keyword": 0.5, "sum": 0.3, "length": 0.2}
+"""Kinds of task that practice documents repeat, and their shares."""
 
 Turn = tuple[str, str]
 
@@ -28,7 +32,13 @@ Turn = tuple[str, str]
 def documents(seed: int, of: World) -> Iterator[tuple[str, str]]:
     """Yield (kind, text) without end; the same seed and world give the same documents."""
     rng = random.Random(f"harbor documents {seed}")
-    writers = {"statements": _statements, "chat": _chat, "judge": _judgements, "registry": _registry}
+    writers = {
+        "statements": _statements,
+        "chat": _chat,
+        "practice": _practice,
+        "judge": _judgements,
+        "registry": _registry,
+    }
     while True:
         kind = rng.choices(tuple(SHARES), tuple(SHARES.values()))[0]
         yield kind, writers[kind](rng, of)
@@ -83,6 +93,13 @@ def _chat(rng: random.Random, of: World) -> str:
         before = f"{lex.REACTIONS[style]} " if reacts else ""
         turns.append((before + ask(task), answer(rng, task, style, of)))
     return _either(rng, turns, system)
+
+
+def _practice(rng: random.Random, of: World) -> str:
+    """Tasks whose answer lies in the question take more repetition than chats give them."""
+    kinds = rng.choices(tuple(PRACTICE), tuple(PRACTICE.values()), k=rng.randint(3, 6))
+    tasks = [draw(rng, kind, of) for kind in kinds]
+    return _either(rng, [(ask(task), answer(rng, task, "plain", of)) for task in tasks])
 
 
 def _judgements(rng: random.Random, of: World) -> str:

@@ -29,7 +29,7 @@ __all__ = ["SETTINGS", "Settings", "build", "measure"]
 
 BLOCK = 128
 BATCH = 16
-_TOKENS_PER_DOCUMENT = 60
+_TOKENS_PER_DOCUMENT = 64
 _EVERY = 20
 
 
@@ -52,8 +52,8 @@ class Settings:
 
 
 SETTINGS = {
-    "300k": Settings(2600, 4e-3, 1e-3, 2e-4),
-    "1m": Settings(2600, 3e-3, 5e-4, 2e-4),
+    "300k": Settings(2800, 4e-3, 1e-3, 2e-4),
+    "1m": Settings(2800, 3e-3, 5e-4, 2e-4),
     "3m": Settings(2600, 2e-3, 5e-4, 1e-4),
 }
 """The settings of the shipped models."""
