@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all lint format types docs docs-serve evidence bench constraints clean
+.PHONY: help quickstart test test-all lint format types docs docs-serve evidence picture bench constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,15 @@ docs-serve: $(VENV)/.dev  ## read the documentation while writing it
 
 evidence: $(VENV)/.core  ## run every recipe that makes a claim, rewrite the evidence tables
 	$(BIN)/fairlead evidence
+
+CHROMIUM ?= chromium
+REPORT ?= runs/quickstart/report.html
+
+picture: $(VENV)/.core  ## photograph the report of the last quickstart for the README (needs Chromium)
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1200,1820 \
+	  --screenshot=$(CURDIR)/docs/images/report.png file://$(abspath $(REPORT))
+	$(BIN)/python -c "from PIL import Image; p = 'docs/images/report.png'; \
+	  Image.open(p).convert('RGB').quantize(128).save(p, optimize=True)"
 
 bench: $(VENV)/.test  ## run the benchmarks one after the other
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
