@@ -64,7 +64,7 @@ def kinds_of(row: Mapping[str, Any]) -> list[str]:
 
 def check_row(row: Mapping[str, Any], kind: str, place: str) -> Record | list[Problem]:
     """Return the record of `kind` that the row holds, or its problems."""
-    checker = _Checker(place)
+    checker = _Checker(place, kind)
     row, content = dict(row), {}
     given = row.pop("id", None)
     if given is not None and (isinstance(given, bool) or not isinstance(given, str | int) or given == ""):
@@ -98,8 +98,8 @@ def _split_shared(row: Mapping[str, Any]) -> dict[str, Any]:
 class _Checker:
     """Checks the values of one row and collects what is wrong with them."""
 
-    def __init__(self, place: str):
-        self.place = place
+    def __init__(self, place: str, kind: str):
+        self.place, self.kind = place, kind
         self.problems: list[Problem] = []
 
     def wrong(self, field: str, expected: str, found: Any, fix: str) -> None:
@@ -107,7 +107,7 @@ class _Checker:
 
     def column(self, name: str, value: Any) -> Any:
         if value is None:
-            self.wrong(name, "a value", None, f"add the column {name!r}")
+            self.wrong(name, f"a value in a {self.kind} row", None, f"add the column {name!r}")
             return None
         return _CHECKS[name](self, value, name)
 

@@ -75,7 +75,7 @@ def test_a_preference_without_prompt_begins_alike(tmp_path):
     (record,) = read(save(tmp_path, {"chosen": [SYSTEM, ASK, SAY], "rejected": [SYSTEM, ASK, other]}))
     assert (record.prompt, record.chosen, record.rejected) == ((SYSTEM, ASK), (SAY,), (other,))
     message = refused(save(tmp_path, {"chosen": [ASK, SAY], "rejected": [SYSTEM, ASK, SAY]}))
-    assert "line 1, prompt: expected a value, found nothing" in message
+    assert "line 1, prompt: expected a value in a preference row, found nothing" in message
 
 
 def test_null_keys_of_messages_and_null_columns_are_absent(tmp_path):
@@ -302,7 +302,7 @@ def test_bad_lines_are_named(tmp_path, row, told):
         ({"prompt": [ASK], "completion": [SAY | {"tool_calls": [1]}]}, "completion[0].tool_calls: expected only role"),
         ({"messages": [ASK]}, "messages: expected an assistant message, found user"),
         ({"messages": "hello"}, "messages: expected text or a list of messages, found the text 'hello'"),
-        ({"prompt": "a", "chosen": "b"}, "rejected: expected a value, found nothing"),
+        ({"prompt": "a", "chosen": "b"}, "rejected: expected a value in a preference row, found nothing"),
         ({"prompt": "a", "completion": "b", "label": 1}, "label: expected true or false, found the number 1"),
         ({"prompt": "a", "completions": ["b"], "scores": [1]}, "completions: expected a list of two answers or more"),
         ({"prompt": "a", "completions": ["b", "c"], "scores": [1]}, "scores: expected a score per answer, found 1 sco"),
