@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -285,6 +286,12 @@ def test_a_system_has_its_recipe(entry):
 def recipe_files() -> list[Path]:
     """Return the recipes; they lie in one folder of the checkout."""
     return sorted(ROOT.glob("recipes/*.yaml")) or sorted(PACKAGE.glob("recipes/*.yaml"))
+
+
+def test_an_installed_package_has_the_recipes():
+    """`fairlead.recipe.shipped` looks for them inside the package, and beside it in a checkout."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]["recipes"] == "fairlead/recipes"
 
 
 # --- start-up ---------------------------------------------------------------------------------------------------------
