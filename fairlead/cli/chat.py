@@ -14,7 +14,7 @@ _NEW, _BACK, _END = "/new", "/back", "/end"
 
 
 def chat(
-    model: Annotated[str, Parameter(help="`harbor:NAME`, a folder, a hub id, or "URL#model" of a server.")],
+    model: Annotated[str, Parameter(help="`harbor:NAME`, a folder, a hub id, or 'URL#model' of a server.")],
     /,
     *,
     system: Annotated[str | None, Parameter(help="System message.")] = None,

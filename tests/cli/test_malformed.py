@@ -95,7 +95,9 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "wrong role order": data("d.jsonl", lines({"messages": [ASK, ASK, SAY]}), "line 1", "user, user, assistant"),
     "system in the middle": data("d.jsonl", lines({"messages": [ASK, {"role": "system", "content": "x"}]}), "line 1"),
     "unknown role": data("d.jsonl", lines({"messages": [ASK, {"role": "bot", "content": "x"}]}), "line 1", "bot"),
-    "missing field": data("d.jsonl", lines({"prompt": [ASK], "chosen": [SAY]}), "preference row", extra=("--kind", "preference")),
+    "missing field": data(
+        "d.jsonl", lines({"prompt": [ASK], "chosen": [SAY]}), "preference row", extra=("--kind", "preference")
+    ),
     "missing content": data("d.jsonl", lines({"messages": [ASK, {"role": "assistant"}]}), "line 1", "content"),
     "empty completion": data("d.jsonl", lines(GOOD, GOOD | {"completion": []}), "line 2", "completion"),
     "empty answer": data("d.jsonl", lines(GOOD | {"completion": "", "prompt": "x"}), "line 1", "completion"),
@@ -114,8 +116,12 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "unknown format": data("d.jsonl", lines(GOOD), "unknown format 'hhh'", extra=("--format", "hhh")),
     "too long": data("d.jsonl", lines({"prompt": "a", "completion": "red " * 900}), "512"),
     "pairs wanted": data("d.jsonl", lines(GOOD), "trains on preference", extra=("--objective", "dpo")),
-    "missing data file": plain("train", "--model", MODEL, "--data", "no/such.jsonl", expect=("no/such.jsonl", "no such")),
-    "unknown Harbor set": plain("train", "--model", MODEL, "--data", "harbor:demos", expect=("demos", "demonstrations")),
+    "missing data file": plain(
+        "train", "--model", MODEL, "--data", "no/such.jsonl", expect=("no/such.jsonl", "no such")
+    ),
+    "unknown Harbor set": plain(
+        "train", "--model", MODEL, "--data", "harbor:demos", expect=("demos", "demonstrations")
+    ),
     "unknown set parameter": plain("train", "--model", MODEL, "--data", "harbor:test?m=1", expect=("'m'", "test")),
     "missing model": plain("train", "--model", "no/such/dir", "--data", "harbor:test", expect=("no/such/dir",)),
     "unknown Harbor model": plain("chat", "harbor:base-1b", expect=("base-1b", "base-")),
@@ -176,7 +182,11 @@ def test_in_process(name, tmp_path, monkeypatch, capsys):
 def test_as_a_process(name, tmp_path):
     arguments, expected = CASES[name](tmp_path)
     root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r}); from fairlead.cli import main; main()"]
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {str(root)!r}); from fairlead.cli import main; main()",
+    ]
     done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
     check(done.returncode, done.stdout, done.stderr, expected)
 

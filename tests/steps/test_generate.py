@@ -52,7 +52,11 @@ def test_best_worst():
 
 def test_best_ranking_and_all():
     best, counts = kept(ROWS, "best")
-    assert [(row["id"], row["completion"], row["reward"]) for row in best] == [("1", "b", 0.9), ("2", "a", 0.5), ("3", "a", 0.5)]
+    assert [(row["id"], row["completion"], row["reward"]) for row in best] == [
+        ("1", "b", 0.9),
+        ("2", "a", 0.5),
+        ("3", "a", 0.5),
+    ]
     assert counts == {"without_usable_answer": 1}
     ranking, counts = kept(ROWS, "ranking")
     assert [(row["id"], row["completions"], row["scores"]) for row in ranking] == [

@@ -1,0 +1,97 @@
+"""The evaluate step: labels, shared sampling, the cache, and the side-by-side samples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fairlead.engines.base import Sampling
+from fairlead.errors import UsageError
+from fairlead.evaluation.base import Report
+from fairlead.steps.base import Context
+from fairlead.steps.evaluate import Evaluate
+
+MODELS = {"base": "harbor:base-300k", "aligned": "harbor:aligned-300k"}
+
+
+def context(folder: Path) -> Context:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Context(folder, folder.parent / "answers.sqlite", quiet=True)
+
+
+def test_reports_metrics_and_samples(tmp_path):
+    step = Evaluate(
+        models=MODELS,
+        data="harbor:test?n=20",
+        sampling=Sampling(temperature=0.0, max_tokens=24),
+        samples=5,
+        evaluators={
+            "exact": {"name": "rewards", "reward": "harbor", "axes": ["total", "harmless"]},
+            "long": {"name": "length", "sampling": {"temperature": 1.0, "max_tokens": 6}},
+        },
+    )
+    outcome = step(context(tmp_path / "one"))
+    report = Report.load(tmp_path / "one", "exact")
+    assert outcome.metrics["exact.aligned.total"] == report.summary["aligned"]["total"].value
+    assert outcome.metrics["exact.aligned.total"] > outcome.metrics["exact.base.total"]
+    assert outcome.metrics["long.base.tokens"] <= 7
+    rows = [json.loads(line) for line in (tmp_path / "one/samples.jsonl").read_text().splitlines()]
+    assert len(rows) == 5
+    assert list(rows[0]["answers"]) == ["base", "aligned"]
+    total = next(r["total"] for r in report.rows if r["id"] == rows[0]["id"] and r["engine"] == "aligned")
+    assert rows[0]["scores"]["aligned"]["total"] == total
+    shown = next(r["answer"] for r in report.rows if r["id"] == rows[0]["id"] and r["engine"] == "aligned")
+    assert rows[0]["answers"]["aligned"] == shown
+    again = step(context(tmp_path / "two"))
+    assert again.metrics == outcome.metrics
+
+
+def test_pairs_need_no_answers(tmp_path):
+    step = Evaluate(
+        models=MODELS,
+        data="harbor:preferences?n=30",
+        evaluators=({"name": "pair_accuracy", "reference": "base"},),
+    )
+    outcome = step(context(tmp_path / "one"))
+    assert outcome.metrics["pair_accuracy.aligned.implicit_reward"] > 0.7
+    assert "samples" not in outcome.outputs
+    assert not (tmp_path / "one/samples.jsonl").exists()
+
+
+def test_an_equal_column_of_two_evaluators_keeps_its_label(tmp_path):
+    step = Evaluate(
+        models={"base": MODELS["base"]},
+        data="harbor:test?n=3",
+        sampling=Sampling(temperature=0.0, max_tokens=8),
+        evaluators={
+            "total": {"name": "rewards", "reward": "harbor", "axes": ["total"]},
+            "polite": {"name": "rewards", "axes": {"total": {"name": "harbor_proxy"}}},
+        },
+    )
+    step(context(tmp_path / "one"))
+    row = json.loads((tmp_path / "one/samples.jsonl").read_text().splitlines()[0])
+    assert {"total", "polite.total"} <= set(row["scores"]["base"])
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"models": {}}, "models is empty"),
+        ({"models": {"a-b": "m"}}, "'a-b' is no name"),
+        ({"evaluators": ()}, "evaluators is empty"),
+        ({"evaluators": ("length", "length")}, "'length' twice"),
+        ({"limit": 0}, "limit is 0"),
+        ({"samples": -1}, "samples is -1"),
+    ],
+)
+def test_settings_that_make_no_sense(values, what):
+    with pytest.raises(UsageError, match=what):
+        Evaluate(**({"models": MODELS, "data": "d", "evaluators": ("length",)} | values))
+
+
+def test_a_server_needs_the_name_of_a_model(tmp_path):
+    step = Evaluate(models={"far": "http://127.0.0.1:9/v1"}, data="harbor:test?n=2", evaluators=("length",))
+    with pytest.raises(UsageError, match="name of a model"):
+        step(context(tmp_path / "one"))
