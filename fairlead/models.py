@@ -63,7 +63,7 @@ def resolve(name: str) -> str:
             raise ModelError(f"the model folder {folder} is not installed", place=name, fix="reinstall fairlead")
         return str(folder)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name.strip() and path.is_dir():
         return str(path)
     if path.is_file():
         raise ModelError("is a file, not a model folder", place=name, fix=f"use its folder: {path.parent}")
@@ -195,6 +195,7 @@ def _require_files(name: str, folder: Path) -> None:
 
 
 def _from_pretrained(name: str, where: str, dtype: torch.dtype, head: str) -> PreTrainedModel:
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
     try:
@@ -212,7 +213,7 @@ def _from_pretrained(name: str, where: str, dtype: torch.dtype, head: str) -> Pr
         kind = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
         with quiet():
             model, info = kind.from_pretrained(where, config=config, dtype=dtype, output_loading_info=True)
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unloadable("model", name, error) from error
     _check_filled(name, model, set(info["missing_keys"]), new_head=head == "score" and not scores)
     return model

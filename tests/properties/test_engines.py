@@ -1,0 +1,200 @@
+"""Every engine: n and order kept, the same for the same seed, stop texts, batch or alone, odd prompts, cache in front.
+
+A decoder joins with its catalog line: it is built with its defaults and called with a local engine.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from functools import cache as once
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+import fairlead
+from fairlead import catalog
+from fairlead.engines import Cache, Completion, Engine, FinishReason, Http, Sampling
+from fairlead.errors import EngineError, FairleadError, UnsupportedError
+
+MODEL = "harbor:aligned-300k"
+DECODERS = [e.name for e in catalog.entries("decoder")]
+NAMES = ["local", "cache", "http", *DECODERS]
+QUESTIONS = [
+    "Where is the ship?",
+    "hello",
+    "what is the cargo of the lovely maiden and of the two other ships that left the harbor with her this morning?",
+    "sink it",
+    "how many lamps?",
+]
+PROMPTS = [[{"role": "user", "content": question}] for question in QUESTIONS]
+SAMPLED = Sampling(max_tokens=12, temperature=1.0, top_p=0.95, n=3, seed=5)
+GREEDY = Sampling(max_tokens=12, temperature=0)
+
+
+@once
+def local() -> Engine:
+    return fairlead.engine(MODEL)
+
+
+class OpenAIStyle(BaseHTTPRequestHandler):
+    """The local engine behind the paths that `Http` calls."""
+
+    def log_message(self, *args):
+        pass
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        sampling = Sampling(
+            max_tokens=body["max_tokens"],
+            temperature=body["temperature"],
+            top_p=body["top_p"],
+            n=body["n"],
+            seed=body["seed"],
+            stop=tuple(body.get("stop", ())),
+        )
+        chat = "messages" in body
+        try:
+            (row,) = local().generate([body["messages"] if chat else body["prompt"]], sampling)
+            choices = [
+                {
+                    "finish_reason": c.finish_reason.value,
+                    **({"message": {"content": c.text}} if chat else {"text": c.text}),
+                }
+                for c in row
+            ]
+            status, answer = 200, {"choices": choices}
+        except FairleadError as error:
+            status, answer = 400, {"error": {"message": str(error)}}
+        raw = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+
+@pytest.fixture(scope="module")
+def address():
+    with ThreadingHTTPServer(("127.0.0.1", 0), OpenAIStyle) as server:
+        server.daemon_threads = True
+        threading.Thread(target=partial(server.serve_forever, poll_interval=0.01), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+
+
+@pytest.fixture
+def engine(request, tmp_path, address, monkeypatch) -> Engine:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    name = request.param
+    if name in DECODERS:
+        return catalog.build("decoder", name)(local())
+    made = {
+        "local": local,
+        "cache": lambda: Cache(local(), tmp_path / "answers.sqlite"),
+        "http": lambda: Http(address, MODEL),
+    }
+    return made[name]()
+
+
+every = pytest.mark.parametrize("engine", NAMES, indirect=True)
+
+
+def texts(rows: list[list[Completion]]) -> list[list[str]]:
+    return [[c.text for c in row] for row in rows]
+
+
+@every
+def test_it_is_an_engine(engine):
+    assert isinstance(engine, Engine)
+    assert engine.fingerprint == engine.fingerprint
+    assert isinstance(engine.fingerprint, str)
+    assert engine.fingerprint
+
+
+@every
+def test_n_and_order_are_kept(engine):
+    rows = engine.generate(PROMPTS, SAMPLED)
+    assert [len(row) for row in rows] == [3] * len(PROMPTS)
+    shuffled = engine.generate(PROMPTS[::-1], SAMPLED)
+    assert texts(shuffled[::-1]) == texts(rows)
+    assert engine.generate([], SAMPLED) == []
+
+
+@every
+def test_batch_equals_alone(engine):
+    for sampling in (SAMPLED, GREEDY):
+        rows = engine.generate(PROMPTS, sampling)
+        alone = [engine.generate([prompt], sampling)[0] for prompt in PROMPTS]
+        assert texts(alone) == texts(rows)
+        assert [[c.token_ids for c in row] for row in alone] == [[c.token_ids for c in row] for row in rows]
+
+
+@every
+def test_the_seed_decides(engine):
+    first, again = engine.generate(PROMPTS, SAMPLED), engine.generate(PROMPTS, SAMPLED)
+    assert texts(first) == texts(again)
+    other = engine.generate(PROMPTS, Sampling(max_tokens=12, temperature=1.0, top_p=0.95, n=3, seed=6))
+    assert texts(other) != texts(first)
+
+
+@every
+def test_token_limit(engine):
+    for row in engine.generate(PROMPTS, Sampling(max_tokens=3, temperature=1.0, n=2)):
+        for completion in row:
+            assert isinstance(completion.finish_reason, FinishReason)
+            if completion.token_ids is not None:
+                assert 1 <= len(completion.token_ids) <= 3
+                assert completion.finish_reason is FinishReason.STOP or len(completion.token_ids) == 3
+
+
+@every
+def test_stop_texts(engine):
+    """Stopping at a text that an answer has ends it before that text, and changes nothing before it."""
+    whole = engine.generate(PROMPTS, GREEDY)
+    cut_any = False
+    for prompt, (answer,) in zip(PROMPTS, whole):
+        if len(answer.text) < 8:
+            continue
+        stop = answer.text[3:6]
+        ((cut,),) = engine.generate([prompt], Sampling(max_tokens=12, temperature=0, stop=(stop, "@@")))
+        assert cut.text == answer.text[: answer.text.index(stop)]
+        assert cut.finish_reason is FinishReason.STOP
+        cut_any = True
+    assert cut_any
+
+
+@every
+def test_empty_and_very_long_prompts(engine):
+    """An answer, or an error that says why not: never an answer to something else."""
+    ((answer,),) = engine.generate([[{"role": "user", "content": ""}]], GREEDY)
+    assert isinstance(answer.text, str)
+    long = [{"role": "user", "content": "the ship " * 5000}]
+    with pytest.raises(EngineError, match="reads at most"):
+        engine.generate([long], GREEDY)
+
+
+@every
+def test_a_cache_in_front_changes_nothing(engine, tmp_path):
+    cached = Cache(engine, tmp_path / "front.sqlite")
+    wanted = texts(engine.generate(PROMPTS, SAMPLED))
+    assert texts(cached.generate(PROMPTS, SAMPLED)) == wanted
+    assert texts(cached.generate(PROMPTS, SAMPLED)) == wanted
+    assert (cached.hits, cached.misses) == (len(PROMPTS), len(PROMPTS))
+    assert cached.fingerprint == engine.fingerprint
+
+
+@every
+def test_logprobs_or_a_clear_no(engine):
+    answers = ["at the quay.", "", "the cargo is salt."]
+    try:
+        scored = engine.logprobs(PROMPTS[:3], answers)
+    except UnsupportedError:
+        return
+    for values, alone in zip(scored, (engine.logprobs([p], [a])[0] for p, a in zip(PROMPTS, answers))):
+        assert values.dtype == np.float32
+        assert (values <= 0).all()
+        np.testing.assert_allclose(values, alone, atol=1e-4)
+    assert len(scored[1]) == 1  # the end of turn alone
+    assert len(scored[2]) > len(scored[1])
