@@ -37,6 +37,7 @@ THEME = {
 """CSS variable -> its light colour; every colour of every figure is one of these."""
 
 _WIDTH = 4.6
+_LEGEND_LETTERS = 13  # per inch
 _JOINS = "stroke-linejoin: round; stroke-linecap: butt"
 _STYLE = {
     "svg.fonttype": "none",
@@ -65,7 +66,7 @@ def intervals(summary: Mapping[str, Mapping[str, Estimate]], axes: Sequence[str]
     """Draw horizontal bars with their intervals, grouped by axis, one colour per subject."""
     subjects = list(summary)
     thick = 0.8 / max(1, len(subjects))
-    with _figure(0.55 + len(axes) * (0.16 + 0.17 * len(subjects)), label) as canvas:
+    with _figure(0.5 + 0.03 * len(subjects) + len(axes) * (0.16 + 0.17 * len(subjects)), label) as canvas:
         plot = canvas.plot
         for i, subject in enumerate(subjects):
             found = [summary[subject].get(axis) for axis in axes]
@@ -82,7 +83,7 @@ def intervals(summary: Mapping[str, Mapping[str, Estimate]], axes: Sequence[str]
         plot.set_ylim(len(axes) - 0.4, -0.6)
         plot.grid(axis="y", visible=False)
         plot.set_xlabel(label)
-        _legend(canvas.figure, plot, len(subjects))
+        _legend(canvas.figure, plot)
         return canvas.svg()
 
 
@@ -132,7 +133,7 @@ def shares(parts: Mapping[str, Mapping[str, float]], *, label: str) -> str:
         plot.axvline(0.5, color=THEME["ink"], linewidth=0.8, linestyle=(0, (3, 3)))
         plot.grid(axis="y", visible=False)
         plot.set_xlabel(label)
-        _legend(canvas.figure, plot, len(names))
+        _legend(canvas.figure, plot)
         return canvas.svg()
 
 
@@ -164,7 +165,7 @@ def curves(
         if labelled:
             plot.set_ylabel(y)
         if len(lines) > 1:
-            _legend(canvas.figure, plot, len(lines))
+            _legend(canvas.figure, plot)
         return canvas.svg()
 
 
@@ -205,9 +206,11 @@ def _theme(svg: str, label: str) -> str:
     return re.sub(r"(font: [\d.]+px) [^;\"]+", r"\1 var(--font, system-ui, sans-serif)", svg)
 
 
-def _legend(figure: Figure, plot: Axes, columns: int) -> None:
+def _legend(figure: Figure, plot: Axes) -> None:
     handles, labels = plot.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(4, columns), fontsize=9, handlelength=1,
+    longest = max((len(label) for label in labels), default=1)
+    columns = max(1, min(len(labels), int(_LEGEND_LETTERS * figure.get_figwidth() / (longest + 5))))
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=9, handlelength=1,
                   handleheight=1, columnspacing=1.2, handletextpad=0.5, borderaxespad=0.1)  # fmt: skip
 
 

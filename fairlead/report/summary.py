@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairlead.evaluation.base import Estimate
 from fairlead.report.folder import RunView, StepView, read_run
 from fairlead.report.numbers import duration, number
 from fairlead.report.verdict import verdict
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 __all__ = ["print_summary"]
 
+_ENDLESS = 10_000
 _TONES = {"good": "green", "bad": "red", "open": "yellow", "plain": "default"}
 
 
@@ -23,18 +28,22 @@ def print_summary(folder: Path, console: Console | None = None) -> None:
     from rich.console import Console
 
     run = read_run(folder)
-    for part in _parts(run):
-        (console or Console(stderr=True)).print(part)
+    console = console or Console(stderr=True)
+    for part in _parts(run, console):
+        console.print(part)
 
 
-def _parts(run: RunView) -> list[RenderableType]:
+def _parts(run: RunView, console: Console) -> list[RenderableType]:
     from rich.text import Text
 
     found = verdict(run)
     heading = Text.assemble("\n", (run.title, "bold"), "  ", (found.text, f"bold {_TONES[found.tone]}"))
     parts: list[RenderableType] = [heading, Text(found.detail, "dim")]
     for step in run.steps:
-        parts += [_results(step, label) for label, report in step.reports.items() if report.summary]
+        for label in step.reports:
+            wide = _side_by_side(step, label)
+            needs = console.measure(wide, options=console.options.update(width=_ENDLESS)).maximum
+            parts.append(wide if needs <= console.width else _one_below_the_other(step, label))
     if run.expectations:
         parts.append(_expectations(run))
     parts.append(_times(run))
@@ -42,31 +51,60 @@ def _parts(run: RunView) -> list[RenderableType]:
     return [*parts, *(Text(f"missing: {what}", "yellow") for what in missing)]
 
 
-def _results(step: StepView, label: str) -> RenderableType:
-    from rich.table import Table
+def _side_by_side(step: StepView, label: str) -> Table:
+    """Return a table with one column per engine."""
     from rich.text import Text
 
     summary = step.reports[label].summary
-    table = Table(title=Text(f"{step.id}: {label}", "bold"), title_justify="left", box=None, pad_edge=False)
+    table = _table(f"{step.id}: {label}")
     table.add_column("")
     for engine in summary:
         table.add_column(Text(engine), justify="right")
-    for axis in dict.fromkeys(axis for found in summary.values() for axis in found if "." not in axis):
-        cells = []
-        for found in summary.values():
-            e = found.get(axis)
-            known = e is not None and math.isfinite(e.low) and math.isfinite(e.high)
-            between = f"  {e.low:.2f}..{e.high:.2f}" if known else ""
-            cells.append(Text.assemble(number(e.value if e else None), (between, "dim")))
-        table.add_row(Text(axis.replace("_", " ")), *cells)
+    for axis in _axes(summary):
+        table.add_row(Text(axis), *(_cell(found.get(axis)) for found in summary.values()))
     return table
 
 
-def _expectations(run: RunView) -> RenderableType:
+def _one_below_the_other(step: StepView, label: str) -> Table:
+    """Return the same numbers with one line per axis and engine, for many engines or a narrow terminal."""
+    from rich.text import Text
+
+    summary = step.reports[label].summary
+    table = _table(f"{step.id}: {label}")
+    for heading in ("axis", "engine"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("")
+    for axis in _axes(summary):
+        for engine, found in summary.items():
+            if axis in found:
+                table.add_row(Text(axis), Text(engine), _cell(found[axis]))
+    return table
+
+
+def _table(title: str) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text("expectations", "bold"), title_justify="left", box=None, show_header=False, pad_edge=False)
+    return Table(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False)
+
+
+def _axes(summary: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
+    return list(dict.fromkeys(axis for found in summary.values() for axis in found if "." not in axis))
+
+
+def _cell(e: Estimate | None) -> Text:
+    from rich.text import Text
+
+    known = e is not None and math.isfinite(e.low) and math.isfinite(e.high)
+    between = f"  {e.low:.2f}..{e.high:.2f}" if known else ""
+    return Text.assemble(number(e.value if e else None), (between, "dim"))
+
+
+def _expectations(run: RunView) -> RenderableType:
+    from rich.text import Text
+
+    table = _table("expectations")
+    table.show_header = False
     for line in run.expectations:
         mark = Text("holds", "green") if line["holds"] else Text("fails", "bold red")
         table.add_row(mark, Text(str(line["line"])), Text(number(line.get("value")), justify="right"))

@@ -50,3 +50,12 @@ def test_a_failed_run_is_summed_up_too(run_folder):
 
 def test_an_empty_folder_is_summed_up(tmp_path):
     assert "no step has begun" in printed(tmp_path)
+
+
+def test_a_narrow_terminal_cuts_nothing(finished_run):
+    text = printed(finished_run, 50)
+    report = Report.load(finished_run / "steps" / "evaluation", "rewards")
+    assert "…" not in text
+    for engine, found in report.summary.items():
+        e = found["total"]
+        assert f"total          {engine:7} {number(e.value)}  {e.low:.2f}..{e.high:.2f}" in text
