@@ -25,7 +25,7 @@ class StepView:
     kind: str = "?"
     """train, evaluate, generate, ..."""
     status: str = "not started"
-    """not started, running, finished or failed."""
+    """not started, running, finished or failed; unknown where step.json does not say."""
     seconds: float | None = None
     """Time spent in it."""
     config: dict[str, Any] = field(default_factory=dict)
@@ -132,6 +132,7 @@ def _read_step(folder: Path, name: str) -> StepView:
     step = StepView(name)
     if not folder.is_dir():
         return step
+    step.status = "unknown"
     state = _json(folder / "step.json", dict, step.missing) or {}
     for key in ("kind", "status", "fingerprint", "error"):
         setattr(step, key, str(state.get(key) or getattr(step, key)))

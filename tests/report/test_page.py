@@ -236,6 +236,13 @@ def test_broken_files_do_not_stop_the_page(run_folder, file, text):
     assert built(run_folder).text
 
 
+def test_a_step_without_its_state_is_shown_as_far_as_it_goes(run_folder):
+    (run_folder / "steps" / "sft" / "step.json").unlink()
+    page = built(run_folder)
+    assert "sft ? unknown" in page.text
+    assert "grad norm" in page.text
+
+
 def test_an_empty_folder_has_a_page_and_a_file_has_none(tmp_path):
     assert "How this run ended is not known" in built(tmp_path).text
     with pytest.raises(DataError, match="no run folder"):
