@@ -4,14 +4,13 @@
 
 Prompts of 64 random tokens, greedy, every row as long as the others (the easiest case for the peers), random weights.
 The three take turns; the best of each is shown. Seconds are this process's CPU time on one thread, which other processes
-disturb least; with more threads give --clock wall. "ragged" is the case that engines meet: 24 prompts of 16-256 tokens,
-1-8 samples each, sampled, ends drawn at random; generate() gets them sorted by length in padded batches of 32.
+disturb least; with more threads give --clock wall. "ragged" is the case that engines meet: 32 prompts of 16-256 tokens,
+4 samples each, sampled, ends drawn at random; generate() gets them sorted by length in padded batches of 32.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import time
 from collections.abc import Callable
 
@@ -94,15 +93,14 @@ def even(name: str, dtype: torch.dtype, batch: int, options: argparse.Namespace,
 def ragged(name: str, dtype: torch.dtype, options: argparse.Namespace, clock) -> str:
     net = model(name, dtype)
     torch.manual_seed(1)
-    prompts = [torch.randint(3, net.config.vocab_size, (int(n),)).tolist() for n in torch.randint(16, 257, (24,))]
-    counts = torch.randint(1, 9, (24,)).tolist()
+    prompts = [torch.randint(3, net.config.vocab_size, (int(n),)).tolist() for n in torch.randint(16, 257, (32,))]
     stops = list(range(3, 3 + net.config.vocab_size // 40))  # one draw in forty ends a row
     local = engine(net, 32, frozenset(stops))
-    sampling = Sampling(max_tokens=128)
+    sampling = Sampling(max_tokens=128, n=4)
     made = {"generate": 0, "engine": 0}
 
     def theirs() -> None:
-        rows = sorted((p for p, n in zip(prompts, counts) for _ in range(n)), key=len)
+        rows = sorted((p for p in prompts for _ in range(sampling.n)), key=len)
         made["generate"] = 0
         for start in range(0, len(rows), 32):
             part = rows[start : start + 32]
@@ -114,11 +112,7 @@ def ragged(name: str, dtype: torch.dtype, options: argparse.Namespace, clock) ->
             made["generate"] += int((out[:, width:] != 0).sum())
 
     def ours() -> None:
-        made["engine"] = 0
-        for n in range(1, 9):
-            part = [p for p, count in zip(prompts, counts) if count == n]
-            answers = local.generate_ids(part, dataclasses.replace(sampling, n=n))
-            made["engine"] += sum(len(c.token_ids or ()) for row in answers for c in row)
+        made["engine"] = sum(len(c.token_ids or ()) for row in local.generate_ids(prompts, sampling) for c in row)
 
     took = alternate({"generate": theirs, "engine": ours}, max(1, options.repeat // 2), clock)
     return _line(name, dtype, "ragged", {k: made[k] / v for k, v in took.items()})
@@ -138,7 +132,7 @@ def _line(name: str, dtype: torch.dtype, case: str, speed: dict[str, float]) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["S", "M"], choices=SHAPES)
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument("--batches", nargs="*", type=int, default=[1, 8, 32])
     parser.add_argument("--new", type=int, default=48)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
