@@ -51,7 +51,7 @@ class HarborProxy:
     `noisy_total` is the exact total plus noise; the others (see `fairlead.harbor.PROXIES`) are blind to the question.
     """
 
-    name: str = "polite_count"
+    proxy: str = "polite_count"
     """polite_count, refusal_count, length, brevity or noisy_total."""
     noise: float = 0.0
     """Standard deviation of the Gaussian noise added, in units of the proxy."""
@@ -60,8 +60,8 @@ class HarborProxy:
 
     def __post_init__(self) -> None:
         known = (*harbor.PROXIES, "noisy_total")
-        if self.name not in known:
-            raise UnknownNameError("Harbor proxy", self.name, known, place="harbor_proxy.name")
+        if self.proxy not in known:
+            raise UnknownNameError("Harbor proxy", self.proxy, known, place="harbor_proxy.proxy")
         if not 0 <= self.noise < math.inf:
             what = f"noise={self.noise} is not a standard deviation"
             raise UsageError(what, place="harbor_proxy.noise", fix="use 0 or more")
@@ -75,8 +75,8 @@ class HarborProxy:
         return _rewards([self._value(_question(prompt), said) for prompt, said in zip(prompts, completions)])
 
     def _value(self, question: str, said: str) -> float:
-        exact = self.name == "noisy_total"
-        value = harbor.score(question, said)["total"] if exact else harbor.proxy(self.name, said)
+        exact = self.proxy == "noisy_total"
+        value = harbor.score(question, said)["total"] if exact else harbor.proxy(self.proxy, said)
         if self.noise:
             value += random.Random(f"{self.seed}\x1f{question}\x1f{said}").gauss(0.0, self.noise)
         return value

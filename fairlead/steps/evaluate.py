@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluate"]
 
+_USUAL = Sampling(temperature=0.0)
+"""One greedy answer per prompt."""
 _NOT_SCORES = ("id", "engine", "sample", "answer", "group")
 
 
@@ -33,8 +35,8 @@ class Evaluate:
     """Held-out records: a path, `harbor:SET`, a hub id, or several."""
     evaluators: tuple[str | dict[str, Any], ...] | dict[str, str | dict[str, Any]]
     """What is measured: catalog names or mappings of `name` and fields; a mapping gives each a label of its own."""
-    sampling: Sampling = Sampling(temperature=0.0)
-    """How answers are drawn where an evaluator does not say so itself."""
+    sampling: Sampling = _USUAL
+    """How answers are drawn, but for evaluators that need it otherwise (drift) or say so themselves."""
     format: str | None = None
     """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt."""
     kind: str | None = None
@@ -56,7 +58,9 @@ class Evaluate:
             if not name.isidentifier():
                 raise UsageError(f"evaluate.models: {name!r} is no name", fix="use letters, digits and _")
         if not self.evaluators:
-            raise UsageError("evaluate.evaluators is empty", fix="e.g. [{name: rewards, reward: harbor, axes: [total]}]")
+            raise UsageError(
+                "evaluate.evaluators is empty", fix="e.g. [{name: rewards, reward: harbor, axes: [total]}]"
+            )
         for name, value, least in (("limit", self.limit, 1), ("samples", self.samples, 0)):
             if value is not None and value < least:
                 raise UsageError(f"evaluate.{name} is {value}", fix=f"use a value >= {least}")
@@ -121,8 +125,9 @@ class Evaluate:
         built = {}
         for label, spec in zip(self.labels, specs, strict=True):
             values = {"name": spec} if isinstance(spec, str) else dict(spec)
-            known = {field.name for field in fields(catalog.find("evaluator", values["name"]).load())}
-            if "sampling" in known and "sampling" not in values:
+            known = {field.name: field.default for field in fields(catalog.find("evaluator", values["name"]).load())}
+            # Evaluators with a default of their own (drift draws from the policy itself) keep it.
+            if known.get("sampling") == _USUAL and "sampling" not in values:
                 values["sampling"] = to_plain(self.sampling)
             built[label] = catalog.from_spec("evaluator", values)
         return built
