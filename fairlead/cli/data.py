@@ -165,9 +165,12 @@ def _renderings(record: Any, renderer: Renderer) -> list[tuple[str, Rendered]]:
 
 def _duplicates(records: Records) -> dict[str, int]:
     """Count rows whose content, or whose prompt, an earlier row has; and pairs of equal answers."""
+    from fairlead.records import Preference
+
     contents = Counter(_content(record) for record in records)
-    prompts = Counter(_said(record.prompt) for record in records if getattr(record, "prompt", ()))
-    same = sum(record.kind == "preference" and record.chosen == record.rejected for record in records)
+    asked = [getattr(record, "prompt", ()) for record in records]
+    prompts = Counter(_said(prompt) for prompt in asked if prompt)
+    same = sum(isinstance(record, Preference) and record.chosen == record.rejected for record in records)
     return {
         "rows": len(records) - len(contents),
         "prompts": sum(prompts.values()) - len(prompts),

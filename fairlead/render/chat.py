@@ -144,7 +144,7 @@ class ChatTemplate:
             )
         try:
             text = self._tokenizer.apply_chat_template(
-                [dict(m) for m in messages],
+                [{"role": m["role"], "content": m["content"]} for m in messages],
                 tokenize=False,
                 add_generation_prompt=generation,
                 date_string=_TEMPLATE_DATE,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairlead.errors import RenderError
 
@@ -50,6 +50,8 @@ class Encoder:
 
     opening: list[int]
     """Tokens that the tokenizer itself puts before a raw text: mostly none or one beginning of sequence."""
+    end: int | None
+    """The end-of-sequence token."""
     specials: dict[int, str]
     """id -> text of its special tokens."""
 
@@ -57,6 +59,8 @@ class Encoder:
         self._tokenizer, self._place = tokenizer, place
         if not getattr(tokenizer, "is_fast", False):
             raise self._error("the tokenizer has no offsets", "use its fast version (one with tokenizer.json)")
+        eos: Any = tokenizer.eos_token_id
+        self.end = None if eos is None else int(eos)
         self.specials = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.specials |= dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens))
         bare, full = self._tokens("a")[0], list(tokenizer("a")["input_ids"])
@@ -98,10 +102,9 @@ class Encoder:
         Raises:
             RenderError: there is no such token.
         """
-        end = self._tokenizer.eos_token_id
-        if end is None:
+        if self.end is None:
             raise self._error("the tokenizer has no end-of-sequence token", "set tokenizer.eos_token")
-        return ids if ids[-1:] == [end] else [*ids, end]
+        return ids if ids[-1:] == [self.end] else [*ids, self.end]
 
     def decode(self, ids: Sequence[int], *, special: bool) -> str:
         """Return the text of the tokens, with or without special ones."""

@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairlead.errors import RenderError
 from fairlead.messages import Message, Prompt
@@ -82,7 +82,7 @@ class Renderer:
         self.place = place or getattr(tokenizer, "name_or_path", "") or "tokenizer"
         self._encoder = Encoder(tokenizer, self.place)
         self._chat = ChatTemplate(tokenizer, self.place, list(self._encoder.specials.values()))
-        self.stops = frozenset(() if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,))
+        self.stops = frozenset(() if self._encoder.end is None else (self._encoder.end,))
         self.pre_query, self.history_problem, self._around = "", None, ("", "")
         if tokenizer.chat_template:
             self._check_template()
@@ -194,10 +194,10 @@ class Renderer:
             self.stops |= {chat.ids[end] for end in _ends(chat)}
 
     def _check_opening(self, ids: list[int]) -> None:
-        bos = self.tokenizer.bos_token_id
+        bos: Any = self.tokenizer.bos_token_id
         if bos is None:
             return
-        shared = bos == self.tokenizer.eos_token_id  # then it also ends turns, and only the first two places can tell
+        shared = bos == self._encoder.end  # then it also ends turns, and only the first two places can tell
         count = (ids[:2] if shared else ids).count(bos)
         if count > 1 or (bos in self._encoder.opening and count == 0):
             raise self._error(
