@@ -80,8 +80,10 @@ class ChatTemplate:
             self._content(messages, k, text, generation=True)
         return text
 
-    def conversation(self, messages: Sequence[Message], given: int) -> ChatText:
-        """Return a conversation's text, with the assistant turns among `messages[given:]` as trained turns.
+    def conversation(self, messages: Sequence[Message], given: int, *, trained: bool = True) -> ChatText:
+        """Return a conversation's text, with the assistant turns among `messages[given:]` as its turns.
+
+        Turns that are not to be `trained`, only looked at, need not begin with the generation prompt.
 
         Raises:
             RenderError: no such turn; a message refused or dropped; a turn that is written differently once others
@@ -93,25 +95,25 @@ class ChatTemplate:
             raise self._error("nothing to train: no assistant turn", "add a message with role assistant")
         text = self._render(messages)
         contents = [self._content(messages, k, text) for k in range(len(messages))]
-        return ChatText(text, contents, [self._turn(messages, k, text, contents[k][1]) for k in turns])
+        return ChatText(text, contents, [self._turn(messages, k, text, contents[k][1], trained) for k in turns])
 
     def opening(self, message: Message) -> str:
         """Return what the template writes before the content of a chat's first message."""
         text = self._render([message])
         return text[: self._content([message], 0, text)[0]]
 
-    def unmarked(self, text: str) -> str:
-        """Return a text without the special tokens in it."""
-        return self._specials.sub("", text)
+    def parted(self, text: str) -> list[str]:
+        """Return the stretches of a text between its special tokens."""
+        return self._specials.split(text)
 
-    def _turn(self, messages: list[Message], k: int, text: str, answered: int) -> Turn:
+    def _turn(self, messages: list[Message], k: int, text: str, answered: int, trained: bool) -> Turn:
         upto = self._render(messages[: k + 1]) if k + 1 < len(messages) else text
         if not text.startswith(upto):
             raise self._error(
                 f"the chat template writes message {k + 1} differently once others follow it",
                 "give one row per assistant turn: the messages before it as prompt, that turn as completion",
             )
-        before = self._render(messages[:k], generation=True)
+        before = self._render(messages[:k], generation=trained)
         if not upto.startswith(before):
             raise self._error(
                 f"the chat template's generation prompt is not how assistant message {k + 1} begins",

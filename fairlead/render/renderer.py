@@ -73,6 +73,9 @@ class Renderer:
     """The template's text before a chat's first user content; empty without a template."""
     fingerprint: str
     """64 hex digits that change with the chat template, the special tokens or the tokens before a text."""
+    training_problem: str | None
+    """Why no chat can be rendered with its answer, only prompts: the template's generation prompt (which may open a
+    thought) is not how its assistant turns begin. None when they can."""
     history_problem: str | None
     """Why conversations with several trained turns cannot be rendered: the template writes past turns differently
     than it wrote them as the last turn. None when they can."""
@@ -83,7 +86,7 @@ class Renderer:
         self._encoder = Encoder(tokenizer, self.place)
         self._chat = ChatTemplate(tokenizer, self.place, list(self._encoder.specials.values()))
         self.stops = frozenset(() if self._encoder.end is None else (self._encoder.end,))
-        self.pre_query, self.history_problem, self._around = "", None, ("", "")
+        self.pre_query, self.training_problem, self.history_problem, self._around = "", None, None, ("", "")
         if tokenizer.chat_template:
             self._check_template()
         self.fingerprint = self._fingerprint()
@@ -178,20 +181,27 @@ class Renderer:
     def _check_template(self) -> None:
         """Render two small chats, to see that the promises hold and how turns begin and end."""
         self._check_opening(self.prompt([_QUESTION]))
-        chat = self._chat.conversation([_QUESTION, _ANSWER], 1)
-        (turn,), (start, _) = chat.turns, chat.contents[1]
-        single = self._chat_example(chat, ["user", "assistant"])
-        (end,) = _ends(single)
-        written_after = chat.text[turn.answered : turn.end].partition(self._encoder.specials[single.ids[end]])[0]
-        self._around = (self._chat.unmarked(chat.text[len(turn.before) : start]), written_after)
         self.pre_query = self._chat.opening(_QUESTION)
-        self.stops |= {single.ids[end]}
+        answered = self._chat.conversation([_QUESTION, _ANSWER], 1, trained=False)
+        seen = self._chat_example(answered, ["user", "assistant"])
+        self.stops |= {seen.ids[end] for end in _ends(seen)}
+        try:
+            self._around = self._written_around(self._chat.conversation([_QUESTION, _ANSWER], 1))
+        except RenderError as error:
+            self.training_problem = self.history_problem = error.what
+            return
         try:
             chat = self.example((), [_QUESTION, _ANSWER, _QUESTION, _ANSWER])
         except RenderError as error:
             self.history_problem = error.what
         else:
             self.stops |= {chat.ids[end] for end in _ends(chat)}
+
+    def _written_around(self, chat: ChatText) -> tuple[str, str]:
+        """Return what the template writes between generation prompt and content, and content and end of turn."""
+        (turn,), (start, _) = chat.turns, chat.contents[-1]
+        after = self._chat.parted(chat.text[turn.answered : turn.end])[0]
+        return "".join(self._chat.parted(chat.text[len(turn.before) : start])), after
 
     def _check_opening(self, ids: list[int]) -> None:
         bos: Any = self.tokenizer.bos_token_id

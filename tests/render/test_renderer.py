@@ -63,6 +63,7 @@ def test_end_of_turn_is_trained_and_the_line_break_behind_it_is_not(chatml):
 def test_pre_query_stops_and_opening_of_each_style(style):
     renderer = Renderer(tokenizer_of(style, "byte-level"))
     known = STYLES[style]
+    assert renderer.training_problem is None
     assert renderer.pre_query == known.pre_query
     tokens = renderer.tokenizer.convert_ids_to_tokens(list(renderer.stops))
     assert set(tokens) == {known.end, known.eos or known.end}
@@ -173,7 +174,6 @@ def test_templates_with_todays_date_render_the_same_tomorrow():
     [
         ("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}", "drops"),
         ("{% for m in messages %}{{ m.role + m.content }}\n{% endfor %}{{ '' }}", "special token"),
-        (CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif"), "generation prompt is not how"),
         ("<|im_start|><|im_start|>" + CHATML, "begins with"),
         ("{% for m in messages %}{{ m.role | nonsense }}{% endfor %}", "refuses"),
         ("{% for m in messages %}", "refuses"),
@@ -185,6 +185,16 @@ def test_templates_that_break_a_promise_are_refused(template, message):
         Renderer(with_template(template, bos_token="<|im_start|>" if "begins" in message else None), place="this model")
     assert caught.value.place == "this model"
     assert caught.value.fix
+
+
+def test_a_generation_prompt_that_opens_a_thought_serves_prompts_but_no_training():
+    renderer = Renderer(with_template(CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")))
+    assert renderer.tokenizer.decode(renderer.prompt(ASK)).endswith("<|im_start|>assistant\n<think>\n")
+    assert renderer.tokenizer.convert_ids_to_tokens(list(renderer.stops)) == ["<|im_end|>"]
+    assert renderer.decode(renderer.tokenizer("hm</think>ada<|im_end|>\n").input_ids) == "hm</think>ada"
+    assert "generation prompt" in renderer.training_problem
+    with pytest.raises(RenderError, match="generation prompt is not how assistant message 2 begins"):
+        renderer.example(ASK, SAY)
 
 
 def test_history_that_a_template_rewrites_is_refused_row_by_row():
