@@ -179,9 +179,9 @@ def _prompts(n: int = 800, seed: int = 0, split: str = "train", tier: str = "com
         yield {"prompt": _user(task), "task": task.kind}
 
 
-def _test(n: int = 500, seed: int = 0, tier: str = "common") -> Iterator[Row]:
+def _test(n: int = 500, seed: int = 0, tier: str = "common", kinds: str = "") -> Iterator[Row]:
     """Held-out questions: ships, wordings, harms and names that no training set holds."""
-    return _prompts(n=n, seed=seed, split="test", tier=tier)
+    return _prompts(n=n, seed=seed, split="test", tier=tier, kinds=kinds)
 
 
 def _of_kind(kind: str, line: str) -> Callable[..., Iterator[Row]]:
