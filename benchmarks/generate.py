@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/generate.py [--models S M] [--batches 1 8 32] [--new 48] [--repeat 5]
 
 Prompts of 64 random tokens, greedy, every row as long as the others (the easiest case for the peers), random weights.
-The three take turns; the best of each is shown. Seconds are this process's CPU time on one thread, which other processes
-disturb least; with more threads give --clock wall. "ragged" is the case that engines meet: 32 prompts of 16-256 tokens,
-4 samples each, sampled, ends drawn at random; generate() gets them sorted by length in padded batches of 32.
+The three take turns; the best of each is shown. Seconds are this process's CPU time on one thread, which others disturb
+least; with more threads give --clock wall. "ragged" is the case that engines meet: 32 prompts of 16-256 tokens, 4
+samples each, sampled, ends drawn at random; generate() gets them sorted by length in padded batches of 32.
 """
 
 from __future__ import annotations

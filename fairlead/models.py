@@ -135,7 +135,7 @@ def load_model(
     folder = Path(where)
     device = device or pick_device()
     if (folder / _ADAPTER).is_file():
-        model = _with_adapter(name, folder, dtype, head)
+        model: Any = _with_adapter(name, folder, dtype, head)
     else:
         _require_files(name, folder)
         model = _from_pretrained(name, where, getattr(torch, dtype), head)
@@ -212,9 +212,10 @@ def _from_pretrained(name: str, where: str, dtype: torch.dtype, head: str) -> Pr
             config.num_labels = 1
         kind = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
         with quiet():
-            model, info = kind.from_pretrained(where, config=config, dtype=dtype, output_loading_info=True)
+            loaded: Any = kind.from_pretrained(where, config=config, dtype=dtype, output_loading_info=True)
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unloadable("model", name, error) from error
+    model, info = loaded
     _check_filled(name, model, set(info["missing_keys"]), new_head=head == "score" and not scores)
     return model
 

@@ -86,7 +86,7 @@ class Cache:
             keys,
             lambda places: [
                 json.dumps(row.tolist())
-                for row in self.engine.logprobs([prompts[k] for k in places], [completions[k] for k in places])
+                for row in self.engine.logprobs([prompts[k] for k in places], [str(completions[k]) for k in places])
             ],
         )
         return [np.array(json.loads(stored[key]), dtype=np.float32) for key in keys]

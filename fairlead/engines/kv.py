@@ -30,7 +30,8 @@ class RaggedCache(Cache):
     """
 
     def __init__(self, layers: int, *, window: int | None = None, mixed: bool = False):
-        super().__init__(layers=[_Layer(self) for _ in range(layers)])
+        self.own_layers = [_Layer(self) for _ in range(layers)]
+        super().__init__(layers=list(self.own_layers))
         self.window, self.mixed = window, mixed
         self.lengths = torch.zeros(0, dtype=torch.int64)
         """int64 [R]: tokens of each row whose keys are stored."""
@@ -75,7 +76,7 @@ class RaggedCache(Cache):
         for hole, mover in zip(holes, movers):
             order[hole] = mover
         if holes:
-            for layer in self.layers:
+            for layer in self.own_layers:
                 layer.move(holes, movers, self.longest)
         self._set(self.lengths[torch.tensor(order, dtype=torch.int64, device=self.lengths.device)])
         return order
@@ -91,7 +92,7 @@ class RaggedCache(Cache):
         columns = torch.arange(self.longest + 1, device=self.lengths.device)
         unseen = columns > self.lengths[:, None]
         full = _additive(unseen, dtype)
-        if within:
+        if self.window is None or within:
             return full
         windowed = _additive(unseen | (columns <= self.lengths[:, None] - self.window), dtype)
         return {"full_attention": full, "sliding_attention": windowed} if self.mixed else windowed
@@ -112,6 +113,9 @@ class RaggedCache(Cache):
 
 class _Layer(CacheLayerMixin):
     """One layer's keys and values, [rows, heads, columns, dimension] each."""
+
+    keys: Any
+    values: Any
 
     def __init__(self, cache: RaggedCache):
         super().__init__()
