@@ -17,7 +17,7 @@ from rich.text import Text
 
 from fairlead.forward.layout import Group
 
-__all__ = ["Journal", "marked_rows"]
+__all__ = ["Journal", "coloured", "marked_rows"]
 
 
 class Journal:

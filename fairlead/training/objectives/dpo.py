@@ -17,7 +17,7 @@ from torch import Tensor
 from fairlead.errors import UsageError
 from fairlead.training.objectives.base import Loss, Needs, Scores, pair_rows, token_sums
 
-__all__ = ["DPO", "PAIR_LOSSES", "Pairs"]
+__all__ = ["DPO", "PAIR_LOSSES", "Pairs", "hinge", "ipo", "robust", "sigmoid", "sigmoid_norm"]
 
 
 @dataclass(frozen=True)
