@@ -53,7 +53,7 @@ class Settings:
 
 SETTINGS = {
     "300k": Settings(2800, 4e-3, 5e-4, 5e-5),
-    "1m": Settings(2600, 3e-3, 5e-4, 5e-5),
+    "1m": Settings(2600, 3e-3, 3e-4, 5e-5),
     "3m": Settings(2600, 2e-3, 3e-4, 5e-5),
 }
 """The settings of the shipped models."""
