@@ -49,7 +49,7 @@ types: $(VENV)/.dev  ## static types of the package
 	$(BIN)/basedpyright
 
 docs: $(VENV)/.dev  ## build the documentation into site/; a broken link or name is an error
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 docs-serve: $(VENV)/.dev  ## read the documentation while writing it
 	$(BIN)/mkdocs serve
