@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,3 +98,23 @@ def test_the_good_system_line_alone_steers_the_default_base(questions):
 def test_an_unknown_model_suggests_the_nearest():
     with pytest.raises(UnknownNameError, match="aligned-1m"):
         harbor.model_path("alined-1m")
+
+
+def test_the_documentation_tells_the_measured_figures():
+    page = Path(__file__).parents[2] / "docs" / "harbor.md"
+    table = page.read_text(encoding="utf-8").split("<!-- models:start -->")[1].split("<!-- models:end -->")[0].strip()
+    assert table == figures_table()
+
+
+def figures_table() -> str:
+    """The table of docs/harbor.md, from the figures that lie beside the models."""
+    columns = {
+        "total": "total", "correct": "correct", "rare": "correct_rare", "harmless": "harmless", "polite": "polite",
+        "honest": "honest", "balanced honesty": "balanced_honesty", "sum": "sum", "list": "list",
+        "keywords": "keywords", "total at T=1": "total_sampled",
+    }  # fmt: skip
+    lines = [f"| model | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for model in harbor.models():
+        figures = [f"{model['measured'][axis]:.2f}" for axis in columns.values()]
+        lines.append(f"| `harbor:{model['name']}` | {' | '.join(figures)} |")
+    return "\n".join(lines)
