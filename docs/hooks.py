@@ -67,8 +67,16 @@ def _table(cls: type) -> str:
     if not rows:
         return "It has no fields."
     lines = ["| field | type | default | meaning |", "|---|---|---|---|"]
-    lines += [f"| `{row.name}` | `{_cell(row.type)}` | {_default(row.default)} | {_cell(row.doc)} |" for row in rows]
+    lines += [f"| `{row.name}` | {_type(row.type)} | {_default(row.default)} | {_cell(row.doc)} |" for row in rows]
     return "\n".join(lines)
+
+
+def _type(text: str) -> str:
+    """Show a choice of texts as its choices, any other type as it is written."""
+    choices = re.fullmatch(r"Literal\[(.*)\]", _cell(text))
+    if choices is None:
+        return f"`{_cell(text)}`"
+    return " or ".join(f"`{name}`" for name in re.findall(r"[\"'](.*?)[\"']", choices[1]))
 
 
 def _names(meanings: Mapping[str, str]) -> str:
