@@ -29,7 +29,13 @@ def doctor() -> int:
     fairlead doctor
     ```
     """
-    checks = (("versions", _versions), ("extras", _extras), ("devices", _devices), ("disk", _disk), ("self-test", _self_test))
+    checks = (
+        ("versions", _versions),
+        ("extras", _extras),
+        ("devices", _devices),
+        ("disk", _disk),
+        ("self-test", _self_test),
+    )
     wrong = 0
     for name, check in checks:
         for good, text in _told(check):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from fairlead.cli.harbor import score, ship, show, world
+from fairlead.cli.data import check, show
+from fairlead.cli.harbor import score, ship, world
+from fairlead.cli.harbor import show as show_rows
 
 __all__ = ["data", "harbor"]
 
 data = App(name="data", help="Check and show training data.")
-data.command("fairlead.cli.data:check", name="check")
-data.command("fairlead.cli.data:show", name="show")
+for _command in (check, show):
+    data.command(_command)
 
 harbor = App(name="harbor", help="Look at Harbor, the small world with known facts.")
-for _command in (world, ship, show, score):
+harbor.command(show_rows, name="show")
+for _command in (world, ship, score):
     harbor.command(_command)

@@ -33,12 +33,14 @@ def world(*, json_: Json = False) -> int:
     console = Console(highlight=False)
     about = found["world"]
     console.print(
-        f"{about['ships']} ships ({about['common']} common, {about['rare']} rare), {about['unseen_train']:,} names that "
-        f"training data calls unknown, {about['unseen_test']} that nothing mentions (seed {about['seed']})"
+        f"{about['ships']} ships ({about['common']} common, {about['rare']} rare), {about['unseen_train']:,} names "
+        f"that training data calls unknown, {about['unseen_test']} that nothing mentions (seed {about['seed']})"
     )
     for attribute, values in about["values"].items():
         console.print(f"  {attribute}: {', '.join(values)}")
-    table = Table("set", "kind", "what", "parameters", box=None, title="\nData: harbor:SET?parameter=value", title_justify="left")
+    table = Table(
+        "set", "kind", "what", "parameters", box=None, title="\nData: harbor:SET?parameter=value", title_justify="left"
+    )
     for info in found["sets"]:
         table.add_row(info["name"], info["kind"], info["line"], ", ".join(map(str, info["parameters"])))
     console.print(table)

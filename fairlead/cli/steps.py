@@ -46,7 +46,9 @@ def _field_parameter(field: FieldInfo) -> inspect.Parameter:
     text = " ".join(field.doc.split())
     if not field.required and field.default is not None:
         text += f" [default: {_shown(field.default)}]"
-    annotation = Annotated[str, Parameter(help=text, show_default=False, allow_leading_hyphen=True, metavar=_metavar(field))]
+    annotation = Annotated[
+        str, Parameter(help=text, show_default=False, allow_leading_hyphen=True, metavar=_metavar(field))
+    ]
     default: Any = inspect.Parameter.empty
     if field.type == "bool":
         annotation = Annotated[bool | None, Parameter(help=text, show_default=False)]
@@ -57,11 +59,13 @@ def _field_parameter(field: FieldInfo) -> inspect.Parameter:
 
 def _own_parameter(name: str, kind: Any, default: Any, text: str) -> inspect.Parameter:
     described = Parameter(help=text, show_default=False, negative="", group="Of the run")
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, described])
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, described]
+    )
 
 
 def _metavar(field: FieldInfo) -> str:
-    """Return what a value looks like: the choices, or the type without brackets (the help would take them as markup)."""
+    """Return what a value looks like: the choices, or the type without brackets, which help takes as markup."""
     choices = re.search(r"Literal\[(.*?)\]", field.type)
     if choices:
         return "|".join(re.findall(r"['\"](.*?)['\"]", choices[1]))
@@ -105,8 +109,10 @@ train = _command(
 
     ```
     fairlead train --model harbor:base-1m --data 'harbor:demonstrations?n=1000' --learning-rate 5e-4 --epochs 2
-    fairlead train --model runs/sft/steps/train/model --data pairs.jsonl --objective '{name: dpo, beta: 0.1}' --out runs/dpo
-    fairlead train --model org/model --data hh.jsonl.gz --format hh --objective reward_model --lora '{r: 16}' --dtype bfloat16
+    fairlead train --model runs/sft/steps/train/model --data pairs.jsonl \\
+        --objective '{name: dpo, beta: 0.1}' --out runs/dpo
+    fairlead train --model org/model --data hh.jsonl.gz --format hh --objective reward_model \\
+        --lora '{r: 16}' --dtype bfloat16
     fairlead train --model harbor:base-1m --data mine.jsonl --explain
     ```
     """,
@@ -137,7 +143,8 @@ evaluate = _command(
     fairlead evaluate --models '{base: harbor:base-1m, aligned: harbor:aligned-1m}' --data 'harbor:test?n=200' \\
         --evaluators '[{name: rewards, reward: harbor, axes: [total, correct, harmless]}, length]' \\
         --sampling '{temperature: 0, max_tokens: 48}'
-    fairlead evaluate --models '{sft: runs/sft/model, dpo: runs/dpo/model}' --data pairs.jsonl --evaluators '[pair_accuracy]'
+    fairlead evaluate --models '{sft: runs/sft/model, dpo: runs/dpo/model}' --data pairs.jsonl \\
+        --evaluators '[pair_accuracy]'
     ```
     """,
 )

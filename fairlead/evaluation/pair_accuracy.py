@@ -50,7 +50,9 @@ class PairAccuracy:
         if self.reference is not None and self.reference not in engines:
             raise UnknownNameError("reference engine", self.reference, engines, place="pair_accuracy")
         if _LENGTH in engines:
-            raise UsageError(f"no engine may be called {_LENGTH!r} here", place="pair_accuracy", fix="rename the engine")
+            raise UsageError(
+                f"no engine may be called {_LENGTH!r} here", place="pair_accuracy", fix="rename the engine"
+            )
         kept, report = _pairs(records), Report({})
         if len(kept) < len(records):
             left_out = len(records) - len(kept)

@@ -115,7 +115,7 @@ def parse_document(text: str, source: str) -> Document:
 
 
 def parse_value(text: str, place: str) -> Any:
-    """Read one value as it would be written in a recipe: `1e-4`, `true`, `[a, b]`, `{name: dpo, beta: 0.1}`, or plain text."""
+    """Read one value as a recipe would have it: `1e-4`, `true`, `[a, b]`, `{name: dpo, beta: 0.1}`, or plain text."""
     loader = _Loader(text)
     try:
         node = loader.get_single_node()

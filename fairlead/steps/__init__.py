@@ -28,7 +28,9 @@ class StepKind:
 
 
 KINDS: tuple[StepKind, ...] = (
-    StepKind("new_model", "fairlead.steps.new_model:NewModel", "a tokenizer and a small untrained model from your own text"),
+    StepKind(
+        "new_model", "fairlead.steps.new_model:NewModel", "a tokenizer and a small untrained model from your own text"
+    ),
     StepKind("train", "fairlead.steps.train:Train", "train a model with any objective"),
     StepKind("generate", "fairlead.steps.generate:Generate", "answer prompts and keep all answers, the best, or pairs"),
     StepKind("evaluate", "fairlead.steps.evaluate:Evaluate", "compare models on held-out data"),

@@ -40,7 +40,9 @@ class Export:
         """Say what is merged and in which format it is saved."""
         from fairlead.steps.outlook import model_behind
 
-        said = f"Saves {self.model} (adapters merged) in {self.dtype}, and compares the copy's logits with the original's."
+        said = (
+            f"Saves {self.model} (adapters merged) in {self.dtype}, and compares the copy's logits with the original's."
+        )
         return Preview((said,), model=model_behind(self.model, before))
 
     def __call__(self, context: Context) -> Outcome:

@@ -222,4 +222,6 @@ def _length_report(lengths: list[int]) -> dict[str, Any]:
 
 
 def _said(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in sorted(counts.items())) or "none dropped"
+    return (
+        ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in sorted(counts.items())) or "none dropped"
+    )

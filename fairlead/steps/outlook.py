@@ -67,11 +67,13 @@ def generate_preview(step: Generate, before: Mapping[str, Preview]) -> Preview:
     sources = [step.data] if isinstance(step.data, str) else list(step.data)
     prompts, said = _rows(sources, before, format=step.format, kind="prompt", limit=step.limit)
     drawn = f"{prompts * step.n:,} answers" if prompts is not None else f"{step.n} answers each"
-    sentences = [f"{step.model} answers {said}: {drawn} of at most {step.max_tokens} tokens, {_drawn_how(step.sampling)}."]
+    sentences = [
+        f"{step.model} answers {said}: {drawn} of at most {step.max_tokens} tokens, {_drawn_how(step.sampling)}."
+    ]
     kept = {
         "all": "Every answer is kept as a conversation.",
         "best": "Each prompt's best answer is kept as a conversation.",
-        "best_worst": "Each prompt's best and worst answer become a preference pair; equal ones are dropped and counted.",
+        "best_worst": "Each prompt's best and worst answer become a pair; equal ones are dropped and counted.",
         "ranking": "Each prompt's answers are kept as a ranking with their scores.",
     }
     if step.reward is not None:

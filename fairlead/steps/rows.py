@@ -52,7 +52,14 @@ def write_text(path: Path, text: str) -> None:
 def progress(label: str, total: int, *, start: int = 0, quiet: bool = False) -> Iterator[Callable[[int], None]]:
     """Show a bar with the time left while the block runs; yields what moves it on."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = [
         TextColumn("{task.description}"),

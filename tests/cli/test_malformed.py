@@ -1,4 +1,4 @@
-"""Malformed inputs through the real command line: one clear error that names the place, exit code not 0, no traceback."""
+"""Malformed inputs through the real command line: one clear error with its place, exit code not 0, no traceback."""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ class Silent:
 
 PAIRS = [
     Pair("1", "a", "b"),  # LIKES_A right; FLAT equal
-    Pair("2", "a a a", "b"),  # longer: right; LIKES_A by sum: 4 tokens, 3 ln(3/4) - ln(1/8) > 0, right; FLAT by sum: wrong
+    Pair(
+        "2", "a a a", "b"
+    ),  # longer: right; LIKES_A by sum: 4 tokens, 3 ln(3/4) - ln(1/8) > 0, right; FLAT by sum: wrong
     Pair("3", "b", "a a"),  # wrong in length; LIKES_A wrong; FLAT right by sum
     Pair("4", "b", "a"),  # LIKES_A wrong; FLAT equal
 ]

@@ -44,7 +44,11 @@ def recipe(tmp_path):
     """Write the recipe with other values: recipe(EPOCHS=2)."""
     (tmp_path / "t.txt").write_text("the ship carries salt and the harbour is calm.\n" * 50)
     rows = [
-        {"id": f"r{i}", "prompt": [{"role": "user", "content": f"say {i}"}], "completion": [{"role": "assistant", "content": "salt"}]}
+        {
+            "id": f"r{i}",
+            "prompt": [{"role": "user", "content": f"say {i}"}],
+            "completion": [{"role": "assistant", "content": "salt"}],
+        }
         for i in range(16)
     ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -218,7 +222,9 @@ def _start(path: Path, folder: Path) -> subprocess.Popen:
     program = "import sys; from fairlead.cli import main; main()"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     arguments = ["run", str(path), "--out", str(folder), "--quiet"]
-    return subprocess.Popen([sys.executable, "-c", program, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], env=environment, stderr=subprocess.PIPE, text=True
+    )
 
 
 def _wait_for_steps(process: subprocess.Popen, folder: Path, least: int) -> None:
