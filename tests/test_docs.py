@@ -40,6 +40,14 @@ def blocks(language: str) -> list:
     return found
 
 
+def read_in_order(language: str) -> list:
+    """Return the blocks of each page as one parameter: what a reader has who types them from top to bottom."""
+    pages: dict[str, list[str]] = {}
+    for block in blocks(language):
+        pages.setdefault(block.id.rpartition(":")[0], []).append(block.values[0])
+    return [pytest.param("\n".join(texts), id=page) for page, texts in pages.items()]
+
+
 def typed_lines() -> list:
     """Return every line of the shell blocks that calls fairlead, make or python, without its comment."""
     found = []
@@ -85,7 +93,7 @@ def test_yaml_builds_what_it_names(text, tmp_path):
     assert recipe.load(path).steps
 
 
-@pytest.mark.parametrize("text", blocks("python"))
+@pytest.mark.parametrize("text", read_in_order("python"))
 def test_python_runs(text, tmp_path):
     done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
