@@ -81,13 +81,17 @@ class RaggedCache(Cache):
         self._set(self.lengths[torch.tensor(order, dtype=torch.int64, device=self.lengths.device)])
         return order
 
-    def decode_mask(self, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
+    def decode_mask(self, dtype: torch.dtype) -> Tensor | dict[str, Tensor] | None:
         """Return the additive mask [R or 1, 1, 1, longest + 1] of a forward over one new token per row.
 
-        By layer type where a sliding window that is already exceeded holds for some layers only.
+        None for a row alone, which sees all its keys. By layer type where a sliding window that is already exceeded
+        holds for some layers only.
         """
         within = self.window is None or self.longest < self.window
         if self.even and within:
+            if self.rows == 1:
+                return None
+            # Batches are faster with a mask of zeros than with none: it keeps the key heads together.
             return torch.zeros((1, 1, 1, self.longest + 1), dtype=dtype, device=self.lengths.device)
         columns = torch.arange(self.longest + 1, device=self.lengths.device)
         unseen = columns > self.lengths[:, None]

@@ -203,10 +203,11 @@ class Local:
     @contextmanager
     def _borrowed(self, implementation: str) -> Iterator[None]:
         """Put the model in evaluation mode with an attention implementation, and leave it as it was afterwards."""
-        plain, training = self._policy.plain, self.model.training
-        own = plain.config._attn_implementation
+        plain = self._policy.plain
+        own, training = plain.config._attn_implementation, [m for m in self.model.modules() if m.training]
         attention.register()
-        self.model.eval()
+        if training:
+            self.model.eval()
         if own != implementation:
             plain.set_attn_implementation(implementation)
         try:
@@ -214,7 +215,8 @@ class Local:
         finally:
             if plain.config._attn_implementation != own:
                 plain.set_attn_implementation(own)
-            self.model.train(training)
+            for module in training:
+                module.training = True
 
     def _pick_layout(self, longest: int) -> str:
         if self._layout is None:
