@@ -25,7 +25,9 @@ def build_tokenizer():
     bpe.decoder = decoders.ByteLevel()
     specials = ["<pad>", "<|im_start|>", "<|im_end|>", "</s>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe.train_from_iterator(LINES, trainers.BpeTrainer(vocab_size=384, special_tokens=specials, initial_alphabet=alphabet))
+    bpe.train_from_iterator(
+        LINES, trainers.BpeTrainer(vocab_size=384, special_tokens=specials, initial_alphabet=alphabet)
+    )
     fast = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", eos_token="</s>")
     fast.add_special_tokens({"additional_special_tokens": specials[1:3]})
     fast.chat_template = CHATML
