@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,10 +110,17 @@ class Local:
         """
         total = len(prompts)
         ids = [self._prompt_ids(f"prompt {k + 1} of {total}", prompt) for k, prompt in enumerate(prompts)]
-        return self.generate_ids(ids, sampling)
+        found: dict[int, list[Completion]] = {}
+        for raw in (False, True):
+            places = [k for k, prompt in enumerate(prompts) if isinstance(prompt, str) is raw]
+            if places:
+                found |= zip(places, self.generate_ids([ids[k] for k in places], sampling, raw=raw))
+        return [found[k] for k in range(total)]
 
-    def generate_ids(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
-        """As `generate`, for prompts that are already token ids."""
+    def generate_ids(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, *, raw: bool = False
+    ) -> list[list[Completion]]:
+        """As `generate`, for prompts that are already token ids; `raw` ones are not made by the chat template."""
         for k, ids in enumerate(prompts):
             self._check_length(f"prompt {k + 1} of {len(prompts)}", ids, room=1)
         distinct = list(dict.fromkeys(map(tuple, prompts)))
@@ -125,7 +133,7 @@ class Local:
             sampler = Sampler(
                 self._policy,
                 sampling,
-                Endings(self.renderer.decode, self.renderer.stops, sampling.stop),
+                Endings(partial(self.renderer.decode, raw=raw), self.renderer.stops, sampling.stop),
                 positions=self._positions,
                 max_rows=self.max_rows,
                 max_tokens=self.max_batch_tokens,

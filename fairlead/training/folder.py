@@ -60,7 +60,7 @@ def open_folder(folder: Path, materials: Materials, resume: bool, accelerator: A
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "lengths.json", materials.lengths.report())
-        write_json(folder / "rendered.json", marked_rows(materials.groups, materials.tokenizer))
+        write_json(folder / "rendered.json", marked_rows(materials.groups, materials.renderer))
         write_json(owner, {"fingerprint": materials.fingerprint, **to_plain(materials.config)})
     accelerator.wait_for_everyone()
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from fairlead.forward.layout import Group
+from fairlead.render import Rendered, Renderer
 
 __all__ = ["Journal", "coloured", "marked_rows"]
 
@@ -79,20 +79,16 @@ class Journal:
         half.replace(self.path)
 
 
-def marked_rows(groups: Sequence[Group], tokenizer: Any, count: int = 3) -> list[dict[str, Any]]:
+def marked_rows(groups: Sequence[Group], renderer: Renderer, count: int = 3) -> list[dict[str, Any]]:
     """Return the first groups as text in parts, each marked as trained or not: [{"id", "parts": [[text, trained]]}]."""
     rows = []
     for group in groups[:count]:
         for k, branch in enumerate(group.branches):
+            split = len(group.prompt)
             ids = [*group.prompt.tolist(), *branch.ids.tolist()]
-            trained = [False] * len(group.prompt) + branch.trained.tolist()
-            borders = [0, *(i for i in range(1, len(ids)) if trained[i] != trained[i - 1]), len(ids)]
-            parts = [
-                [tokenizer.decode(ids[a:b], skip_special_tokens=False), trained[a]]
-                for a, b in itertools.pairwise(borders)
-            ]
+            rendered = Rendered(ids, [False] * split + branch.trained.tolist(), [], split)
             name = group.id if len(group.branches) == 1 else f"{group.id} [{k}]"
-            rows.append({"id": name, "parts": parts})
+            rows.append({"id": name, "parts": [list(part) for part in renderer.parts(rendered)]})
     return rows
 
 

@@ -95,7 +95,7 @@ def _introduce(run: Run, journal: Journal) -> None:
     for what, ids in (("dropped", lengths.dropped), ("truncated", lengths.truncated)):
         if ids:
             journal.say(f"{what} {len(ids)} records longer than {lengths.max_length} tokens: {', '.join(ids[:5])}")
-    for row in marked_rows(run.materials.groups, run.materials.tokenizer):
+    for row in marked_rows(run.materials.groups, run.materials.renderer):
         journal.say(coloured(row))
 
 
