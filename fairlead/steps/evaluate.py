@@ -106,7 +106,7 @@ class Evaluate:
         notes: list[str] = []
         reports: dict[str, Report] = {}
         samplings: list[Sampling] = []
-        for label, evaluator in self._build().items():
+        for label, evaluator in self.build().items():
             reports[label] = evaluator(engines, held_out)
             reports[label].save(context.folder, label)
             metrics |= {f"{label}.{name}": value for name, value in reports[label].metrics().items()}
@@ -120,7 +120,8 @@ class Evaluate:
             outputs["samples"] = "samples.jsonl"
         return Outcome(outputs, metrics, tuple(notes))
 
-    def _build(self) -> dict[str, Any]:
+    def build(self) -> dict[str, Any]:
+        """Return the evaluators by label, with this step's sampling where they do not have their own."""
         specs = list(self.evaluators.values() if isinstance(self.evaluators, Mapping) else self.evaluators)
         built = {}
         for label, spec in zip(self.labels, specs, strict=True):

@@ -90,13 +90,16 @@ def evaluate_preview(step: Evaluate, before: Mapping[str, Preview]) -> Preview:
     sources = [step.data] if isinstance(step.data, str) else list(step.data)
     _, said = _rows(sources, before, format=step.format, kind=step.kind, limit=step.limit)
     models = ", ".join(f"{name} ({model})" for name, model in step.models.items())
-    return Preview(
-        (
-            f"Compares {models} on {said}, under {', '.join(step.labels)}.",
-            f"Answers have at most {step.sampling.max_tokens} tokens, {_drawn_how(step.sampling)}; "
-            f"equal ones are drawn once.",
+    sentences = [f"Compares {models} on {said}, under {', '.join(step.labels)}."]
+    built = step.build().values()
+    samplings = dict.fromkeys(evaluator.sampling for evaluator in built if hasattr(evaluator, "sampling"))
+    for sampling in samplings:
+        drawn = f"{sampling.n} answers" if sampling.n > 1 else "an answer"
+        sentences.append(
+            f"Each draws {drawn} of at most {sampling.max_tokens} tokens per prompt, {_drawn_how(sampling)}; an answer "
+            "drawn before is not drawn again."
         )
-    )
+    return Preview(tuple(sentences))
 
 
 def _referred(source: str) -> str | None:
