@@ -35,8 +35,6 @@ _COMMANDS: tuple[tuple[str, str, str, str], ...] = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    # Threads that spin while they wait make small models three times slower as soon as anything else uses a core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Threads that spin while they wait make everything 10 to 40 times slower as soon as another program wants a core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = list(sys.argv[1:] if arguments is None else arguments)
