@@ -18,9 +18,9 @@ from fairlead.errors import MissingExtraError, ModelError, UnknownNameError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["DTYPES", "fingerprint", "load_model", "load_tokenizer", "pick_device", "quiet", "resolve"]
+__all__ = ["DTYPES", "fingerprint", "load_config", "load_model", "load_tokenizer", "pick_device", "quiet", "resolve"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 """The number formats that a model can be loaded in."""
@@ -143,6 +143,27 @@ def load_model(
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"cannot be moved to device {device!r}: {error}", place=name, fix="use device cpu") from error
+
+
+def load_config(name: str) -> PreTrainedConfig:
+    """Load the architecture's description of model `name` (of an adapter: its base's); no weights are read.
+
+    Raises:
+        ModelError: no such model, or one without a readable config.json.
+    """
+    from transformers import AutoConfig
+
+    where = resolve(name)
+    folder = Path(where)
+    if (folder / _ADAPTER).is_file():
+        return load_config(_adapter_base(folder))
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ModelError("has no config.json", place=name, fix="give the folder that save_pretrained wrote")
+    try:
+        with quiet():
+            return AutoConfig.from_pretrained(where)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unloadable("config", name, error) from error
 
 
 def fingerprint(name: str) -> str:

@@ -16,7 +16,7 @@ from functools import cache, cached_property
 from fairlead.errors import UsageError
 from fairlead.harbor.lexicon import ATTRIBUTES, VALUES, every_phrase
 
-__all__ = ["SYLLABLES", "Ship", "World", "is_name", "world"]
+__all__ = ["SYLLABLES", "Ship", "World", "is_name", "lexicon_words", "world"]
 
 COMMON_SHIPS = 160
 RARE_SHIPS = 160

@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from fairlead.harbor import lexicon as lex
 from fairlead.harbor.ships import Ship, World, is_name, world
 
-__all__ = ["CHAT_SHARES", "KINDS", "Task", "ask", "draw", "enumerate_words", "understand"]
+__all__ = ["CHAT_SHARES", "KINDS", "Task", "ask", "draw", "enumerate_words", "pattern", "tidy", "understand"]
 
 CHAT_SHARES = {
     "fact": 0.40, "unk": 0.15, "harm": 0.13, "ben": 0.05, "list": 0.06, "sum": 0.06, "about": 0.05, "rewrite": 0.03,

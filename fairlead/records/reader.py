@@ -39,9 +39,18 @@ class Records(Sequence[Record]):
     dropped: tuple[Problem, ...]
     """Why rows were left out, one problem or more for each; empty unless asked to with `bad_rows="drop"`."""
 
-    def __init__(self, records: Sequence[Record], *, kind: str, source: str, dropped: Sequence[Problem] = ()):
+    def __init__(
+        self,
+        records: Sequence[Record],
+        *,
+        kind: str,
+        source: str,
+        dropped: Sequence[Problem] = (),
+        places: Mapping[str, str] | None = None,
+    ):
         self._records = list(records)
         self.kind, self.source, self.dropped = kind, source, tuple(dropped)
+        self._places = dict(places or {})
 
     @cached_property
     def fingerprint(self) -> str:
@@ -52,6 +61,10 @@ class Records(Sequence[Record]):
             digest.update(row.encode("utf-8", "surrogatepass") + b"\n")
         return digest.hexdigest()
 
+    def place(self, id: str) -> str:
+        """Return where the record called `id` stands: its line or row, with the source."""
+        return self._places.get(id, f"{self.source}, record {id}")
+
     def __len__(self) -> int:
         return len(self._records)
 
@@ -61,7 +74,8 @@ class Records(Sequence[Record]):
     def __getitem__(self, index: slice) -> Records: ...
     def __getitem__(self, index: int | slice) -> Record | Records:
         if isinstance(index, slice):
-            return Records(self._records[index], kind=self.kind, source=self.source, dropped=self.dropped)
+            parts = {"kind": self.kind, "source": self.source, "dropped": self.dropped, "places": self._places}
+            return Records(self._records[index], **parts)
         return self._records[index]
 
     def __repr__(self) -> str:
@@ -179,7 +193,8 @@ class _Reading:
             if self._dropped:
                 what += f"\n{tell(self._dropped)}"
             raise DataError(what, place=source, fix="check the source and its options")
-        return Records(self._records, kind=self._kind, source=source, dropped=self._dropped)
+        places = self._places if self._several else {id: f"{source}, {at}" for id, at in self._places.items()}
+        return Records(self._records, kind=self._kind, source=source, dropped=self._dropped, places=places)
 
     def _record(
         self, row: Mapping[str, Any] | Problem, place: str, options: _Options

@@ -5,16 +5,15 @@ Which fields a group carries follows from its kind of record; what is too long i
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from fairlead.errors import DataError, UsageError
+from fairlead.errors import DataError, FairleadError, UsageError
 from fairlead.forward.layout import Branch, Group
-from fairlead.records import Record
+from fairlead.records import Records
 from fairlead.render import Rendered, Renderer
 from fairlead.training.config import TooLong
 from fairlead.training.objectives.base import Needs
@@ -65,7 +64,7 @@ class Lengths:
 
 
 def build_groups(
-    records: Iterable[Record],
+    records: Records,
     renderer: Renderer,
     needs: Needs,
     *,
@@ -87,14 +86,17 @@ def build_groups(
     lengths = Lengths(max_length, too_long)
     groups: list[Group] = []
     refused: list[str] = []
+    if records.kind not in ACCEPTED[needs.record]:
+        raise DataError(
+            f"holds {records.kind} records; the objective trains on {needs.record} records",
+            place=records.source,
+            fix="choose another objective, other data, or set `kind` where records can be converted",
+        )
     for record in records:
-        if record.kind not in ACCEPTED[needs.record]:
-            raise DataError(
-                f"is a {record.kind} record; the objective trains on {needs.record} records",
-                place=f"record {record.id}",
-                fix="choose another objective, other data, or set `kind` where records can be converted",
-            )
-        group = _BUILDERS[record.kind](record, renderer)
+        try:
+            group = _BUILDERS[record.kind](record, renderer)
+        except FairleadError as error:
+            raise type(error)(error.what, place=records.place(record.id), fix=error.fix) from error
         if _longest(group) > max_length:
             group = _FITTERS[too_long](group, max_length)
             (refused if too_long == "error" else lengths.dropped if group is None else lengths.truncated).append(
@@ -103,13 +105,15 @@ def build_groups(
         if group is not None:
             groups.append(group)
     if refused:
+        places = "; ".join(records.place(id) for id in refused[:5])
         raise DataError(
-            f"{len(refused)} records are longer than max_length {max_length} (first: {', '.join(refused[:5])})",
+            f"{len(refused)} records are longer than max_length {max_length} (first: {places})",
             fix="set too_long to drop, truncate_prompt or truncate_end, or raise max_length",
         )
     if not groups:
         raise DataError(
             f"no record is left to train on ({len(lengths.dropped)} dropped as too long)",
+            place=records.source,
             fix="raise max_length or give other data",
         )
     for group in groups:
@@ -119,14 +123,17 @@ def build_groups(
     return groups, lengths
 
 
-def text_blocks(records: Sequence[Record], renderer: Renderer, block_length: int) -> list[Group]:
+def text_blocks(records: Records, renderer: Renderer, block_length: int) -> list[Group]:
     """Join text records end to end and cut them into blocks; every token but a block's first is trained.
 
     The last block may be shorter; nothing is left out, except a single last token, which nothing would predict.
     """
-    wrong = Counter(r.kind for r in records if r.kind != "text")
-    if wrong:
-        raise UsageError(f"block_length joins text records; the data has {dict(wrong)}", fix="leave block_length out")
+    if records.kind != "text":
+        raise UsageError(
+            f"block_length joins text records; these are {records.kind} records",
+            place=records.source,
+            fix="leave block_length out, or read them with kind: text",
+        )
     stream = np.fromiter((i for r in records for i in renderer.text(r.text)), dtype=np.int64)  # type: ignore[union-attr]
     blocks = [stream[at : at + block_length] for at in range(0, len(stream), block_length)]
     return [
@@ -145,7 +152,6 @@ def _group(id: str, rendered: Sequence[Rendered], **fields: Sequence[Any]) -> Gr
     if any(r.ids[:split] != prompt for r in rendered):
         raise DataError(
             "its completions do not share their prompt's tokens",
-            place=f"record {id}",
             fix="give the prompt as a column of its own, equal for all completions",
         )
     branches = tuple(Branch(np.array(r.ids[split:]), np.array(r.loss_mask[split:], dtype=bool)) for r in rendered)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fairlead import models
 from fairlead.fields import to_plain
 from fairlead.forward.layout import tokens
 from fairlead.training.config import TrainConfig
 from fairlead.training.order import split
-from fairlead.training.setup import Materials, config_source, gather
+from fairlead.training.setup import Materials, gather
 
 __all__ = ["Plan", "plan"]
 
@@ -79,9 +80,9 @@ def plan(config: TrainConfig) -> Plan:
 def _sizes(config: TrainConfig, materials: Materials) -> tuple[int, int, int]:
     """Return all weights, those that change, and activation bytes per token."""
     from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    shape = AutoConfig.from_pretrained(config_source(config.model))
+    shape = models.load_config(config.model)
     with init_empty_weights():
         model = AutoModelForCausalLM.from_config(shape)
     parameters = trainable = sum(p.numel() for p in model.parameters())

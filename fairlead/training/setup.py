@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from fairlead.training.groups import Lengths, build_groups, text_blocks
 from fairlead.training.objectives.base import Objective
 from fairlead.training.order import Order
 
-__all__ = ["Materials", "config_source", "gather", "make_optimizer", "make_policy", "make_schedule"]
+__all__ = ["Materials", "gather", "make_optimizer", "make_policy", "make_schedule"]
 
 _NO_IDENTITY = {"save_every", "keep_checkpoints", "evaluate_every", "trackers"}
 """Fields that do not change a run's weights."""
@@ -94,9 +93,7 @@ def gather(config: TrainConfig) -> Materials:
 
 
 def _length_limit(config: TrainConfig) -> int:
-    from transformers import AutoConfig
-
-    own = getattr(AutoConfig.from_pretrained(config_source(config.model)), "max_position_embeddings", None)
+    own = getattr(models.load_config(config.model).get_text_config(), "max_position_embeddings", None)
     if config.max_length is not None and own is not None and config.max_length > own:
         raise UsageError(
             f"train.max_length is {config.max_length}; the model has {own} positions",
@@ -107,15 +104,6 @@ def _length_limit(config: TrainConfig) -> int:
     if limit is None:
         raise UsageError("the model does not say how many positions it has", fix="set train.max_length")
     return limit
-
-
-def config_source(model: str) -> str:
-    """Return the folder or hub id whose config describes `model`: an adapter's is its base's."""
-    where = Path(models.resolve(model))
-    adapter = where / "adapter_config.json"
-    if adapter.is_file():
-        return config_source(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
-    return str(where) if where.is_dir() else models.resolve(model)
 
 
 def _groups(
