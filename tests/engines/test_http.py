@@ -52,6 +52,7 @@ class Handler(BaseHTTPRequestHandler):
             server.seen.append((self.path, body, dict(self.headers)))
             server.times.append(time.monotonic())
             server.busy += 1
+            self.counted = True
             server.most_busy = max(server.most_busy, server.busy)
             failure = server.plan.pop(0) if server.plan else None
         try:
@@ -60,8 +61,13 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self.answer(body)
         finally:
-            with server.lock:
-                server.busy -= 1
+            self.leave()
+
+    def leave(self):
+        """Stop counting as busy: before the answer is out, as the client may send its next request at once."""
+        with self.server.lock:
+            self.server.busy -= getattr(self, "counted", False)
+            self.counted = False
 
     def answer(self, body: dict):
         chat = "messages" in body
@@ -85,6 +91,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
+        self.leave()
         self.wfile.write(raw)
 
 
