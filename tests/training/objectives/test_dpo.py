@@ -10,6 +10,7 @@ from known_scores import CHOSEN, REJECTED, mean, scores
 
 import fairlead
 from fairlead.errors import UsageError
+from fairlead.training.objectives.pair_losses import PAIR_LOSSES, SMOOTHED
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,13 @@ from fairlead.errors import UsageError
         ({"loss": "ipo", "beta": 0.5}, 0.721389),
         ({"loss": "sigmoid_norm"}, 0.684091),
         ({"loss": "robust", "smoothing": 0.1}, 0.675122),
+        ({"loss": "exo", "smoothing": 1e-3}, 2.710222),
+        ({"loss": "nca"}, 1.379257),
+        ({"loss": "bce"}, 1.371857),
+        ({"loss": "sppo"}, 47.450001),
+        ({"loss": "apo_zero"}, 0.992500),
+        ({"loss": "apo_down"}, 1.001258),
+        ({"loss": "discopop"}, 0.844331),
     ],
 )
 def test_dpo(fields, expected):
@@ -65,9 +73,12 @@ def test_swapping_a_pair_adds_its_margin():
     assert swapped - plain == pytest.approx(0.1 * (1.0 - 0.4) / 2, abs=1e-6)
 
 
-def test_far_wrong_pairs_stay_finite():
-    bad = scores(policy=[[-5000.0], [-1.0]], reference=[0.0, -5000.0], groups=(0, 0), chosen=(1, 0))
-    loss = fairlead.objective("dpo", beta=1.0)(bad)
+@pytest.mark.parametrize("loss", PAIR_LOSSES)
+@pytest.mark.parametrize("right", [True, False])
+def test_far_pairs_stay_finite(loss, right):
+    policy = [[-5000.0], [-1.0]] if right else [[-1.0], [-5000.0]]
+    bad = scores(policy=policy, reference=[-2500.0, -2500.0], groups=(0, 0), chosen=(1, 0))
+    loss = fairlead.objective("dpo", loss=loss, beta=1.0, smoothing=1e-3 if loss in SMOOTHED else 0.0)(bad)
     loss.sum.backward()
     assert torch.isfinite(loss.sum)
     assert torch.isfinite(bad.policy.grad).all()
@@ -90,6 +101,7 @@ def test_groups_that_are_no_pairs_are_refused():
         ({"loss": "hinge", "smoothing": 0.1}, "smoothing"),
         ({"loss": "sigmoidal"}, "sigmoid"),
         ({"bta": 0.1}, "beta"),
+        ({"loss": "exo"}, "smoothing"),
     ],
 )
 def test_bad_fields_are_named(fields, word):
