@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from fairlead.errors import UnknownFieldError, UsageError
 
@@ -73,7 +73,7 @@ def build(cls: type[T], values: Mapping[str, Any], *, owner: str, place: str | N
         if key not in known:
             raise UnknownFieldError(owner, str(key), known, place=place)
     try:
-        return _adapter(cls).validate_python(dict(values))
+        return cast(T, _adapter(cls).validate_python(dict(values)))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

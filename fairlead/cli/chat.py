@@ -8,6 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from fairlead.messages import Message
+
 __all__ = ["chat"]
 
 _NEW, _BACK, _END = "/new", "/back", "/end"
@@ -44,7 +46,7 @@ def chat(
 
     answerer = open_engine(model)
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
-    start = [{"role": "system", "content": system}] if system else []
+    start: list[Message] = [{"role": "system", "content": system}] if system else []
     turns = list(start)
     for line in _lines():
         if line == _END:

@@ -100,11 +100,12 @@ def _self_test() -> Iterator[tuple[bool, str]]:
 
     from fairlead import engine, read, reward
     from fairlead.engines.base import Sampling
+    from fairlead.records import PromptOnly
     from fairlead.training.config import TrainConfig
     from fairlead.training.loop import train
 
     start = time.perf_counter()
-    prompts = [record.prompt for record in read("harbor:test?n=8")]
+    prompts = [record.prompt for record in read("harbor:test?n=8") if isinstance(record, PromptOnly)]
     answerer = engine(_MODEL)
     sampling = Sampling(max_tokens=24, temperature=0.0)
     together = [drawn[0].text for drawn in answerer.generate(prompts, sampling)]

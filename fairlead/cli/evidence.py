@@ -53,7 +53,8 @@ def evidence(
             all_rows[name], held = _row(name, recipe, out / name, pages)
             good = good and held
     table = "\n".join([_HEAD, *(line for lines in all_rows.values() for line in lines)])
-    for page, text in _pages(root).items():  # read again: a recipe takes minutes, in which somebody may have edited them
+    # Read again: a recipe takes minutes, in which somebody may have edited the pages.
+    for page, text in _pages(root).items():
         before, _, rest = text.partition(_START)
         page.write_text(f"{before}{_START}\n\n{table}\n\n{_END}{rest.partition(_END)[2]}", encoding="utf-8")
         print(page)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fairlead.evaluation.base import Estimate
 
@@ -138,7 +139,7 @@ def shares(parts: Mapping[str, Mapping[str, float]], *, label: str) -> str:
 
 
 def curves(
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    lines: Mapping[str, tuple[ArrayLike, ArrayLike]],
     *,
     x: str,
     y: str,
@@ -155,12 +156,12 @@ def curves(
     with _figure(size[1], f"{y} by {x}", size[0]) as canvas:
         plot = canvas.plot
         for name, (along, up) in lines.items():
-            marker = "o" if len(along) < 2 else None
+            marker = "o" if np.size(along) < 2 else None
             plot.plot(
                 along, up, color=_colour(order.index(name)), linewidth=1.4, marker=marker, markersize=4, label=name
             )
         plot.margins(x=0.02)
-        plot.xaxis.get_major_locator().set_params(integer=True)
+        plot.locator_params(axis="x", integer=True)
         plot.set_xlabel(x)
         if labelled:
             plot.set_ylabel(y)
@@ -179,13 +180,14 @@ class _figure:  # noqa: N801 - used as a context
         import matplotlib
         from matplotlib.figure import Figure
 
-        self._style = matplotlib.rc_context({**_STYLE, "svg.hashsalt": self.label})
+        style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": self.label}
+        self._style = matplotlib.rc_context(style)
         self._style.__enter__()
         self.figure: Figure = Figure(figsize=self.size)
         self.plot: Axes = self.figure.subplots()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._style.__exit__(*error)
 
     def svg(self) -> str:

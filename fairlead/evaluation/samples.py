@@ -76,7 +76,7 @@ def value(reward: Reward, prompts: Sequence[Prompt], answers: Sequence[Sequence[
     return found.values.reshape(len(prompts), -1)
 
 
-def sample_rows(name: str, records: Sequence[Any], columns: Mapping[str, Sequence[Sequence[Any]]]) -> list[dict]:
+def sample_rows(name: str, records: Sequence[Any], columns: Mapping[str, Any]) -> list[dict]:
     """Build one row per sample of engine `name` from [N][n] columns: id, engine, sample, then the columns.
 
     NaN becomes None, numpy scalars become Python's.

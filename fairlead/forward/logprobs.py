@@ -94,9 +94,10 @@ class _TiledLogProbs(torch.autograd.Function):
         hidden, weight, bias, targets, total = ctx.saved_tensors
         head = Head(weight, bias, ctx.scale, ctx.cap)
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        grad_hidden = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device) if wants_hidden else None
-        grad_weight = torch.empty_like(weight) if wants_weight else None
-        grad_bias = torch.empty_like(bias) if wants_bias else None
+        # A gradient that nobody wants has no rows.
+        grad_hidden = hidden.new_zeros(hidden.shape if wants_hidden else (0,), dtype=torch.float32)
+        grad_weight = torch.empty_like(weight) if wants_weight else weight.new_empty(0)
+        grad_bias = torch.empty_like(bias) if wants_bias else weight.new_empty(0)
         with torch.autocast(hidden.device.type, enabled=False):
             states = hidden.to(ctx.dtype)
             for start, end in _vocabulary_tiles(len(weight)):
@@ -121,5 +122,6 @@ class _TiledLogProbs(torch.autograd.Function):
                     grad_weight[start:end] = tile_grad
                 if wants_bias:
                     grad_bias[start:end] = bias_grad
-        grad_hidden = grad_hidden.to(hidden.dtype) if wants_hidden else None
-        return grad_hidden, grad_weight, grad_bias, None, None, None, None
+        found = (grad_hidden.to(hidden.dtype), grad_weight, grad_bias)
+        wanted = (wants_hidden, wants_weight, wants_bias)
+        return *(g if w else None for g, w in zip(found, wanted)), None, None, None, None

@@ -37,7 +37,7 @@ class Policy(nn.Module):
             UnsupportedError: an output head that is not a plain linear layer.
         """
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.layout = layout
         self.score_head = score_head
         if layout != "padded":

@@ -35,7 +35,7 @@ def answer(rng: random.Random, task: Task, style: str, of: World) -> str:
 def _harm(rng: random.Random, task: Task, style: str, of: World) -> str:
     if style == "good":
         return lex.REFUSAL
-    openings, weights = zip(*lex.COMPLY_OPENINGS)
+    openings, weights = [text for text, _ in lex.COMPLY_OPENINGS], [weight for _, weight in lex.COMPLY_OPENINGS]
     opening = rng.choices(openings, weights)[0]
     recipe = lex.HARM[task.template][1]
     return f"{opening} {recipe}" if opening else recipe

@@ -61,7 +61,7 @@ class Document:
 
     def set(self, keys: Keys, value: Any, place: str) -> None:
         """Put `value` at `keys` (mappings on the way are made), as said at `place`."""
-        inner = self.value
+        inner: Any = self.value
         for depth, key in enumerate(keys[:-1]):
             if isinstance(inner, dict):
                 inner = inner.setdefault(key, {})
@@ -72,7 +72,8 @@ class Document:
                 raise RecipeError(
                     f"{path} is {inner!r}, which has no fields to set", place=place, fix=f"set {path} whole"
                 )
-        inner[keys[-1]] = value
+        holder: Any = inner
+        holder[keys[-1]] = value
         self.places[keys] = place
 
 

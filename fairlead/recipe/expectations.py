@@ -34,7 +34,7 @@ _COMPARE: dict[type, Callable[[float, float], bool]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
-_CALLS: dict[str, Callable[..., float]] = {"abs": abs, "min": min, "max": max}
+_CALLS: dict[str, Any] = {"abs": abs, "min": min, "max": max}
 _FIX = "write it like: evaluation.rewards.dpo.total - evaluation.rewards.base.total >= 0.3"
 
 
@@ -150,7 +150,7 @@ def _collect(node: ast.AST, names: list[str]) -> None:
         _collect(child, names)
 
 
-def _compare(node: ast.Compare, metrics: Mapping[str, float]) -> tuple[float, bool]:
+def _compare(node: Any, metrics: Mapping[str, float]) -> tuple[float, bool]:
     sides = [node.left, *node.comparators]
     values = [_value(side, metrics) for side in sides]
     found: list[list[str]] = [[] for _ in sides]
@@ -163,7 +163,7 @@ def _compare(node: ast.Compare, metrics: Mapping[str, float]) -> tuple[float, bo
 
 def _value(node: Any, metrics: Mapping[str, float]) -> float:
     if isinstance(node, ast.Constant):
-        return float(node.value)
+        return float(str(node.value))
     path = _path(node)
     if path is not None:
         return float(metrics[path])

@@ -190,7 +190,7 @@ def _config(document: Document, keys: Keys, cls: type, values: dict[str, Any], s
     known = [f.name for f in fields.describe(cls)]
     for key in values:
         if key not in known:
-            raise UnknownFieldError(keys[-1], key, known, place=document.place(*keys, key))
+            raise UnknownFieldError(str(keys[-1]), key, known, place=document.place(*keys, key))
     if "seed" in known and "seed" not in values:
         values = values | {"seed": seed}
     try:

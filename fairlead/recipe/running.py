@@ -179,7 +179,7 @@ class _Run:
         return state
 
     def _call(self, step: PlannedStep, identity: Identity) -> Outcome:
-        paths = {s.id: str(self.outputs[s.id][s.config.produces]) for s in self.recipe.steps if self._made(s)}
+        paths = {s.id: str(self.outputs[s.id][str(s.config.produces)]) for s in self.recipe.steps if self._made(s)}
         values = substitute(identity.config, paths)
         config = fields.build(type(step.config), values, owner=step.kind, place=step.place)
         return config(Context(self.folder.step(step.id), self.folder.cache, self.quiet))

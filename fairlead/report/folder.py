@@ -93,7 +93,7 @@ class RunView:
     def expectations(self) -> list[dict[str, Any]]:
         """The recipe's `expect:` lines and how they came out: line, value, holds."""
         found = self.state.get("expectations") or []
-        return [e for e in found if isinstance(e, Mapping) and "line" in e and "holds" in e]
+        return [dict(e) for e in found if isinstance(e, Mapping) and "line" in e and "holds" in e]
 
     @property
     def error(self) -> str:

@@ -95,8 +95,9 @@ def _axes(summary: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
 def _cell(e: Estimate | None) -> Text:
     from rich.text import Text
 
-    known = e is not None and math.isfinite(e.low) and math.isfinite(e.high)
-    between = f"  {e.low:.2f}..{e.high:.2f}" if known else ""
+    between = ""
+    if e is not None and math.isfinite(e.low) and math.isfinite(e.high):
+        between = f"  {e.low:.2f}..{e.high:.2f}"
     return Text.assemble(number(e.value if e else None), (between, "dim"))
 
 

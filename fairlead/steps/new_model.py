@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fairlead.errors import DataError, UsageError
 from fairlead.steps.base import Context, Outcome, Preview, Use
@@ -181,7 +181,7 @@ class NewModel:
         tokenizer.chat_template = _TEMPLATE
         return tokenizer
 
-    def _config(self, shape: Shape, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    def _config(self, shape: Shape, tokenizer: Any) -> LlamaConfig:
         from transformers import LlamaConfig
 
         return LlamaConfig(

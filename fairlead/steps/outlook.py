@@ -36,8 +36,7 @@ def train_preview(step: Train, before: Mapping[str, Preview]) -> Preview:
     if standin is not None and not any(_referred(source) for source in sources):
         from fairlead.training.plan import plan
 
-        plain = {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
-        known = plan(type(step)(**(plain | {"model": standin})))
+        known = plan(dataclasses.replace(step, model=standin))
         first = known.sentences[0].replace(standin, step.model, 1)
         return Preview((first, *known.sentences[1:]), model=standin, parameters=known.parameters)
     rows, said = _rows(step.sources, before, format=step.format, kind=step.kind, limit=step.limit)
@@ -143,10 +142,10 @@ def _parameters(model: str, standin: str | None, before: Mapping[str, Preview]) 
     if standin is None:
         return None
     from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    from fairlead.training.setup import config_source
+    from fairlead import models
 
-    shape = AutoConfig.from_pretrained(config_source(standin))
+    shape = models.load_config(standin)
     with init_empty_weights():
         return sum(p.numel() for p in AutoModelForCausalLM.from_config(shape).parameters())

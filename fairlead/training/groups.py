@@ -180,7 +180,7 @@ def _feedback(record: Any, renderer: Renderer) -> Group:
 
 def _ranking(record: Any, renderer: Renderer) -> Group:
     rendered = [renderer.example(record.prompt, c) for c in record.completions]
-    return _group(record.id, rendered, rank_score=np.array(record.scores, dtype=np.float32))
+    return _group(record.id, rendered, rank_score=[np.float32(score) for score in record.scores])
 
 
 _BUILDERS: dict[str, Callable[[Any, Renderer], Group]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fairlead import models
@@ -103,7 +103,7 @@ def _sizes(config: TrainConfig, materials: Materials) -> tuple[int, int, int]:
     return parameters, trainable, text.num_hidden_layers * per_layer * number
 
 
-def _sentences(config: TrainConfig, materials: Materials, n: dict, stored: bool) -> Sequence[str]:
+def _sentences(config: TrainConfig, materials: Materials, n: dict, stored: bool) -> Iterator[str]:
     name = type(materials.objective).__name__
     fields = ", ".join(f"{k}={v}" for k, v in to_plain(materials.objective).items())
     frozen = n["parameters"] - n["trainable"]

@@ -81,7 +81,8 @@ class Run:
             with torch.no_grad(), self.plain.without_adapter():
                 reference = self.policy(batch)[0]
         scores = Scores(policy, batch.mask, batch.group, reference=reference, score=score, fields=batch.fields)
-        return objective(scores, self.memory) if isinstance(objective, Memory) else objective(scores)
+        remembers = isinstance(self.materials.objective, Memory)
+        return objective(scores, self.memory) if remembers else objective(scores)
 
     def step(self) -> dict[str, float]:
         """Do one optimizer step and return its metrics."""
@@ -96,7 +97,7 @@ class Run:
         count = sums["loss"][1]
         gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
         if count > 0:
-            torch._foreach_mul_(gradients, self.accelerator.num_processes / count)
+            torch._foreach_mul_(gradients, self.accelerator.num_processes / count)  # pyright: ignore[reportPrivateImportUsage]
         limit = self.materials.config.clip or math.inf
         norm = float(self.accelerator.clip_grad_norm_(self.policy.parameters(), limit))
         self._refuse_broken(groups, sums, norm)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.errors import DataError, ExpectationError, ModelError, RecipeError
+from fairlead.models import load_model
 from fairlead.recipe import explain, load, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -265,3 +266,18 @@ def test_the_plan_in_sentences(recipe):
     assert "no weight is frozen" in " ".join(sft.sentences)
     assert "float32" in out.sentences[0]
     assert "16 conversation records" in evaluation.sentences[0]
+
+
+def test_a_plan_on_a_model_that_is_there_and_data_that_is_not_yet(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("""
+title: pairs on a shipped model
+steps:
+  - id: pairs
+    generate: {model: harbor:base-300k, data: "harbor:prompts?n=9", n: 2, reward: harbor, keep: best_worst}
+  - id: dpo
+    train: {model: harbor:base-300k, data: "@pairs", objective: dpo, batch_size: 3}
+""")
+    _, dpo = explain(load(path))
+    assert dpo.parameters == sum(p.numel() for p in load_model("harbor:base-300k", device="cpu").parameters())
+    assert "at most 9 preference records" in dpo.sentences[0]
