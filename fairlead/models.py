@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["DTYPES", "fingerprint", "load_config", "load_model", "load_tokenizer", "pick_device", "quiet", "resolve"]
+__all__ = [
+    "DTYPES",
+    "fingerprint",
+    "load_config",
+    "load_model",
+    "load_shape",
+    "load_tokenizer",
+    "pick_device",
+    "quiet",
+    "resolve",
+]
 
 DTYPES = ("float32", "bfloat16", "float16")
 """The number formats that a model can be loaded in."""
@@ -164,6 +174,18 @@ def load_config(name: str) -> PreTrainedConfig:
             return AutoConfig.from_pretrained(where)
     except (OSError, ValueError, KeyError) as error:
         raise _unloadable("config", name, error) from error
+
+
+def load_shape(name: str) -> PreTrainedModel:
+    """Return the architecture of language model `name` without memory for its weights, tied ones counted once."""
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(name)
+    with init_empty_weights():
+        model = AutoModelForCausalLM.from_config(config)
+    model.tie_weights()
+    return model
 
 
 def fingerprint(name: str) -> str:

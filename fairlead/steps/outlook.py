@@ -141,11 +141,6 @@ def _parameters(model: str, standin: str | None, before: Mapping[str, Preview]) 
         return before[name].parameters
     if standin is None:
         return None
-    from accelerate import init_empty_weights
-    from transformers import AutoModelForCausalLM
-
     from fairlead import models
 
-    shape = models.load_config(standin)
-    with init_empty_weights():
-        return sum(p.numel() for p in AutoModelForCausalLM.from_config(shape).parameters())
+    return sum(p.numel() for p in models.load_shape(standin).parameters())

@@ -79,22 +79,18 @@ def plan(config: TrainConfig) -> Plan:
 
 def _sizes(config: TrainConfig, materials: Materials) -> tuple[int, int, int]:
     """Return all weights, those that change, and activation bytes per token."""
-    from accelerate import init_empty_weights
-    from transformers import AutoModelForCausalLM
-
-    shape = models.load_config(config.model)
-    with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(shape)
+    model = models.load_shape(config.model)
     parameters = trainable = sum(p.numel() for p in model.parameters())
     if config.lora is not None:
         import peft
+        from accelerate import init_empty_weights
 
         fields = {"task_type": "CAUSAL_LM", "target_modules": "all-linear", **config.lora}
         with init_empty_weights():
             adapted = peft.get_peft_model(model, peft.LoraConfig(**fields))
         trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
         parameters += trainable
-    text = shape.get_text_config()
+    text = model.config.get_text_config()
     inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
     number = 2 if config.dtype == "bfloat16" else _BYTES
     per_layer = text.hidden_size * (2 if config.gradient_checkpointing else 10) + inner * (

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from fairlead.models import load_model
 from fairlead.training.config import TrainConfig
 from fairlead.training.loop import train
 from fairlead.training.plan import plan
@@ -24,7 +25,7 @@ def test_plan_and_run_agree(tiny_model, tmp_path):
     assert planned.computed_tokens * 2 == sum(line["tokens"] for line in lines)
     assert planned.trained_tokens == lengths["trained_tokens"]
     assert (planned.groups, planned.completions) == (lengths["records"], lengths["completions"])
-    assert planned.parameters == planned.trainable
+    assert planned.parameters == planned.trainable == sum(p.numel() for p in load_model(tiny_model).parameters())
     assert planned.passes_per_step > 1
     text = " ".join(planned.sentences)
     for word in ("40 records", "10 steps", "none is frozen", "once and kept on disk", "float32"):
