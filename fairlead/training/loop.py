@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fairlead.errors import UnknownNameError, UsageError
 from fairlead.training import checkpoint
 from fairlead.training.config import TrainConfig
 from fairlead.training.folder import TrainResult, open_folder, save_model
@@ -117,6 +118,7 @@ def accelerator_for(config: TrainConfig, folder: Path) -> Iterator[Any]:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, GradientState
 
+    _check_trackers(config)
     AcceleratorState._reset_state()
     GradientState._reset_state()
     accelerator = Accelerator(
@@ -130,6 +132,19 @@ def accelerator_for(config: TrainConfig, folder: Path) -> Iterator[Any]:
         accelerator.free_memory()
         AcceleratorState._reset_state()
         GradientState._reset_state()
+
+
+def _check_trackers(config: TrainConfig) -> None:
+    """Refuse trackers that are unknown or not installed; accelerate would leave them out without a word."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    available = {str(name) for name in get_available_trackers()}
+    for name in config.trackers:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise UnknownNameError("tracker", name, map(str, LOGGER_TYPE_TO_CLASS), place="train.trackers")
+        if name not in available:
+            fix = f"pip install {name} (tensorboard comes with 'fairlead[trackers]')"
+            raise UsageError(f"the tracker {name} is not installed", place="train.trackers", fix=fix)
 
 
 @contextmanager

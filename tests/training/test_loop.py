@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -222,6 +223,17 @@ def test_refusals(sft, dpo, tmp_path):
         replace(sft, keep="best")
     with pytest.raises(UsageError, match="live"):
         replace(dpo, reference="live")
+
+
+def test_trackers_are_not_left_out_silently(sft, tmp_path):
+    with pytest.raises(UsageError, match="did you mean 'tensorboard'"):
+        train(replace(sft, trackers=("tensorbord",)), tmp_path / "a", quiet=True)
+    if importlib.util.find_spec("tensorboard") is None:
+        with pytest.raises(UsageError, match="not installed"):
+            train(replace(sft, trackers=("tensorboard",)), tmp_path / "b", quiet=True)
+    else:
+        train(replace(sft, trackers=("tensorboard",), max_steps=2), tmp_path / "b", quiet=True)
+        assert list((tmp_path / "b").rglob("events.out.tfevents.*"))
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(sft, tmp_path):
