@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-__all__ = ["Context", "Outcome", "Preview", "Step", "Use"]
+__all__ = ["Context", "Outcome", "Preview", "Step", "Use", "data_uses"]
 
 
 @dataclass(frozen=True)
@@ -85,3 +85,10 @@ class Step(Protocol):
     def __call__(self, context: Context) -> Outcome:
         """Do the work; every "@step" has been replaced by a path."""
         ...
+
+
+def data_uses(key: str, data: str | tuple[str, ...]) -> tuple[Use, ...]:
+    """Return what a step's field `key` reads: one source, or several."""
+    if isinstance(data, str):
+        return (Use((key,), "data", data),)
+    return tuple(Use((key, i), "data", source) for i, source in enumerate(data))

@@ -11,7 +11,7 @@ from fairlead.engines.base import Sampling
 from fairlead.errors import UsageError
 from fairlead.fields import to_plain
 from fairlead.steps.answering import open_engine
-from fairlead.steps.base import Context, Outcome, Preview, Use
+from fairlead.steps.base import Context, Outcome, Preview, Use, data_uses
 from fairlead.steps.rows import write_rows
 
 if TYPE_CHECKING:
@@ -80,13 +80,12 @@ class Evaluate:
 
     def uses(self) -> tuple[Use, ...]:
         """Return the models, the data and the evaluators."""
-        found = [Use(("models", name), "model", model) for name, model in self.models.items()]
-        if isinstance(self.data, str):
-            found.append(Use(("data",), "data", self.data))
-        else:
-            found += [Use(("data", i), "data", source) for i, source in enumerate(self.data)]
         keyed = self.evaluators.items() if isinstance(self.evaluators, Mapping) else enumerate(self.evaluators)
-        return (*found, *(Use(("evaluators", key), "evaluator", spec) for key, spec in keyed))
+        return (
+            *(Use(("models", name), "model", model) for name, model in self.models.items()),
+            *data_uses("data", self.data),
+            *(Use(("evaluators", key), "evaluator", spec) for key, spec in keyed),
+        )
 
     def preview(self, before: Mapping[str, Preview]) -> Preview:
         """Say how many answers will be drawn."""

@@ -17,7 +17,7 @@ from fairlead import catalog
 from fairlead.engines.base import Completion, Prompt, Sampling
 from fairlead.errors import DataError, UsageError
 from fairlead.steps.answering import open_engine
-from fairlead.steps.base import Context, Outcome, Preview, Use
+from fairlead.steps.base import Context, Outcome, Preview, Use, data_uses
 from fairlead.steps.rows import append_rows, progress, read_rows, write_rows
 
 if TYPE_CHECKING:
@@ -92,13 +92,8 @@ class Generate:
 
     def uses(self) -> tuple[Use, ...]:
         """Return the model, the data and the reward."""
-        sources = [self.data] if isinstance(self.data, str) else self.data
-        keys = [("data",)] if isinstance(self.data, str) else [("data", i) for i in range(len(sources))]
-        found = [Use(("model",), "model", self.model)]
-        found += [Use(key, "data", source) for key, source in zip(keys, sources, strict=True)]
-        if self.reward is not None:
-            found.append(Use(("reward",), "reward", self.reward))
-        return tuple(found)
+        reward = () if self.reward is None else (Use(("reward",), "reward", self.reward),)
+        return (Use(("model",), "model", self.model), *data_uses("data", self.data), *reward)
 
     def preview(self, before: Mapping[str, Preview]) -> Preview:
         """Say how many answers will be drawn and what becomes of them."""

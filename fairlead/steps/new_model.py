@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fairlead.errors import DataError, UsageError
-from fairlead.steps.base import Context, Outcome, Preview, Use
+from fairlead.steps.base import Context, Outcome, Preview, Use, data_uses
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, PreTrainedTokenizerFast
@@ -119,9 +119,7 @@ class NewModel:
 
     def uses(self) -> tuple[Use, ...]:
         """Return the data."""
-        if isinstance(self.data, str):
-            return (Use(("data",), "data", self.data),)
-        return tuple(Use(("data", i), "data", source) for i, source in enumerate(self.data))
+        return data_uses("data", self.data)
 
     def preview(self, before: Mapping[str, Preview]) -> Preview:
         """Say what size the model will have."""

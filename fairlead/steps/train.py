@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fairlead.steps.base import Context, Outcome, Preview, Use
+from fairlead.steps.base import Context, Outcome, Preview, Use, data_uses
 from fairlead.training.config import TrainConfig
 
 __all__ = ["Train"]
@@ -24,8 +24,8 @@ class Train(TrainConfig):
         held_out = self.evaluation_data or ()
         return (
             Use(("model",), "model", self.model),
-            *_data_uses("data", self.data),
-            *_data_uses("evaluation_data", held_out),
+            *data_uses("data", self.data),
+            *data_uses("evaluation_data", held_out),
             Use(("objective",), "objective", self.objective),
         )
 
@@ -42,9 +42,3 @@ class Train(TrainConfig):
         result = train(self, context.folder, resume=True, quiet=context.quiet)
         metrics = {**result.metrics, "steps": float(result.steps), "seconds": float(result.seconds)}
         return Outcome({"model": str(result.model.relative_to(context.folder))}, metrics)
-
-
-def _data_uses(key: str, data: str | tuple[str, ...]) -> tuple[Use, ...]:
-    if isinstance(data, str):
-        return (Use((key,), "data", data),)
-    return tuple(Use((key, i), "data", source) for i, source in enumerate(data))

@@ -31,7 +31,7 @@ def write_card(folder: Path, materials: Materials, metrics: Mapping[str, float],
 
 # Trained from {config.model} with {type(materials.objective).__name__}
 
-Trained by [Fairlead](https://pypi.org/project/fairlead/) {version("fairlead")} in {steps} steps.
+Trained by Fairlead {version("fairlead")} in {steps} steps.
 
 ## Data
 

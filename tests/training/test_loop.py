@@ -18,6 +18,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from fairlead import catalog
 from fairlead.errors import DataError, TrainingError, UsageError
 from fairlead.fields import to_plain
 from fairlead.training.config import TrainConfig
@@ -145,6 +146,32 @@ def test_interrupt_saves_and_goes_on(sft, tmp_path, monkeypatch):
     assert len(lines(tmp_path / "broken")) == 5
     train(replace(sft, save_every=100), tmp_path / "broken", quiet=True)
     assert weights(tmp_path / "broken") == weights(whole.model.parent)
+
+
+def test_an_objectives_memory_is_reduced_checkpointed_and_restored(sft, tmp_path, monkeypatch):
+    from fairlead.training.run import Run
+
+    entry = catalog.Entry("remembering", "objective", "remembering:Remembering", "", "counts tokens")
+    monkeypatch.setattr(catalog, "ENTRIES", (*catalog.ENTRIES, entry))
+    config = replace(sft, objective="remembering", micro_tokens=60, save_every=100)
+    train(config, tmp_path / "whole", quiet=True)
+    step = Run.step
+
+    def interrupted(run):
+        if run.progress.step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "broken", quiet=True)
+    train(config, tmp_path / "broken", quiet=True)
+    seen = [[line["seen"] for line in lines(tmp_path / name)] for name in ("whole", "broken")]
+    assert seen[0] == seen[1]
+    assert seen[0][0] == 0
+    trained = json.loads((tmp_path / "whole" / "lengths.json").read_text())["trained_tokens"]
+    assert 0 < seen[0][1] < seen[0][-1] < trained
 
 
 def test_best_weights_are_kept(sft, tmp_path):
