@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from fairlead.render import Rendered, Renderer
 from fairlead.training.config import TooLong
 from fairlead.training.objectives.base import Needs
 
-__all__ = ["Lengths", "build_groups", "text_blocks"]
+__all__ = ["Grouping", "Lengths", "build_groups", "group_of", "group_records", "mismatched", "text_blocks"]
 
 ACCEPTED = {
     "conversation": ("conversation", "text"),
@@ -63,6 +63,16 @@ class Lengths:
         }
 
 
+class Grouping(Protocol):
+    """A frozen dataclass that makes groups where one record is not simply one group."""
+
+    def build(
+        self, records: Records, renderer: Renderer, *, max_length: int, too_long: TooLong
+    ) -> tuple[list[Group], Lengths]:
+        """Return the groups and the length report; nothing may be left out or cut without being counted there."""
+        ...
+
+
 def build_groups(
     records: Records,
     renderer: Renderer,
@@ -83,18 +93,37 @@ def build_groups(
     Raises:
         DataError: a record of another kind, records too long under `error`, nothing left to train on.
     """
-    lengths = Lengths(max_length, too_long)
-    groups: list[Group] = []
-    refused: list[str] = []
     if records.kind not in ACCEPTED[needs.record]:
         raise DataError(
             f"holds {records.kind} records; the objective trains on {needs.record} records",
             place=records.source,
             fix="choose another objective, other data, or set `kind` where records can be converted",
         )
+    if needs.grouping is not None:
+        return needs.grouping.build(records, renderer, max_length=max_length, too_long=too_long)
+    make = _BUILDERS[records.kind]
+    return group_records(records, renderer, make, max_length=max_length, too_long=too_long)
+
+
+def group_records(
+    records: Records,
+    renderer: Renderer,
+    make: Callable[[Any, Renderer], Group],
+    *,
+    max_length: int,
+    too_long: TooLong = "error",
+) -> tuple[list[Group], Lengths]:
+    """Make one group of every record with `make`, and deal with those that are too long.
+
+    Raises:
+        DataError: records too long under `error`, nothing left to train on.
+    """
+    lengths = Lengths(max_length, too_long)
+    groups: list[Group] = []
+    refused: list[str] = []
     for record in records:
         try:
-            group = _BUILDERS[record.kind](record, renderer)
+            group = make(record, renderer)
         except FairleadError as error:
             raise type(error)(error.what, place=records.place(record.id), fix=error.fix) from error
         if _longest(group) > max_length:
@@ -143,7 +172,31 @@ def text_blocks(records: Records, renderer: Renderer, block_length: int) -> list
     ]
 
 
-def _group(id: str, rendered: Sequence[Rendered], **fields: Sequence[Any]) -> Group:
+def mismatched(groups: Sequence[Group], max_length: int) -> list[Group]:
+    """Return every prompt with the completions of the next record whose prompt differs and which fit.
+
+    The completions stay the same in every epoch, so that their reference log-probs are computed once.
+
+    Raises:
+        DataError: no other record fits.
+    """
+    twins = []
+    for i, group in enumerate(groups):
+        for step in range(1, len(groups)):
+            other = groups[(i + step) % len(groups)]
+            twin = Group(group.id, group.prompt, other.branches, other.fields)
+            if not np.array_equal(group.prompt, other.prompt) and _longest(twin) <= max_length:
+                twins.append(twin)
+                break
+        else:
+            raise DataError(
+                f"no other record's completion fits behind the prompt of {group.id}",
+                fix="give at least two different prompts, or raise max_length",
+            )
+    return twins
+
+
+def group_of(id: str, rendered: Sequence[Rendered], **fields: Sequence[Any]) -> Group:
     """Join renderings of one prompt; what precedes a lone completion's first trained token is prompt too."""
     split = rendered[0].split
     if len(rendered) == 1:
@@ -159,28 +212,26 @@ def _group(id: str, rendered: Sequence[Rendered], **fields: Sequence[Any]) -> Gr
 
 
 def _conversation(record: Any, renderer: Renderer) -> Group:
-    return _group(record.id, [renderer.example(record.prompt, record.completion)])
+    return group_of(record.id, [renderer.example(record.prompt, record.completion)])
 
 
 def _text(record: Any, renderer: Renderer) -> Group:
     ids = renderer.text(record.text)
-    return _group(record.id, [Rendered(ids, [False] + [True] * (len(ids) - 1), [], 1)])
+    return group_of(record.id, [Rendered(ids, [False] + [True] * (len(ids) - 1), [], 1)])
 
 
 def _preference(record: Any, renderer: Renderer) -> Group:
     pair = [renderer.example(record.prompt, c) for c in (record.chosen, record.rejected)]
-    margin = record.extra.get("margin")
-    extra = {} if margin is None else {"margin": [np.float32(margin)] * 2}
-    return _group(record.id, pair, chosen=[True, False], **extra)
+    return group_of(record.id, pair, chosen=[True, False])
 
 
 def _feedback(record: Any, renderer: Renderer) -> Group:
-    return _group(record.id, [renderer.example(record.prompt, record.completion)], label=[record.label])
+    return group_of(record.id, [renderer.example(record.prompt, record.completion)], label=[record.label])
 
 
 def _ranking(record: Any, renderer: Renderer) -> Group:
     rendered = [renderer.example(record.prompt, c) for c in record.completions]
-    return _group(record.id, rendered, rank_score=[np.float32(score) for score in record.scores])
+    return group_of(record.id, rendered, rank_score=[np.float32(score) for score in record.scores])
 
 
 _BUILDERS: dict[str, Callable[[Any, Renderer], Group]] = {

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from fairlead.errors import UsageError
 
-__all__ = ["Loss", "Memory", "Needs", "Objective", "Scores", "pair_rows", "token_sums"]
+if TYPE_CHECKING:
+    from fairlead.forward.divergence import Divergence
+    from fairlead.training.columns import Column
+    from fairlead.training.groups import Grouping
+
+__all__ = ["Loss", "Memory", "Needs", "Objective", "Scores", "Survey", "pair_rows", "token_means", "token_sums"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,18 @@ class Needs:
     """Per-token log-probs of the frozen starting model."""
     score_head: bool = False
     """A scalar per completion from a sequence-score head, instead of log-probs."""
+    columns: tuple[Column, ...] = ()
+    """Values per completion that come with the records or are computed before the first step: `Scores.fields`."""
+    grouping: Grouping | None = None
+    """How records become groups, where one record is not simply one group."""
+    collision: bool = False
+    """How likely two draws from the policy agree, per token."""
+    teacher: str | None = None
+    """A frozen model with the policy's vocabulary, whose per-token log-probs are wanted."""
+    divergence: Divergence | None = None
+    """The per-token divergence between teacher and policy that is wanted; needs `teacher`."""
+    mismatched: bool = False
+    """The survey is of every prompt with the completions of another record, not with its own."""
 
 
 @dataclass
@@ -45,8 +62,18 @@ class Scores:
     """float32 [N, T]: as `policy`, under the model that sampled the completions, no gradient."""
     score: Tensor | None = None
     """float32 [N]: the sequence-score head's value of each completion, with gradient."""
+    teacher: Tensor | None = None
+    """float32 [N, T]: as `policy`, under the teacher, no gradient."""
+    divergence: Tensor | None = None
+    """float32 [N, T]: divergence of teacher and policy in nats at each completion token, with gradient."""
+    collision: Tensor | None = None
+    """float32 [N, T]: log of the sum over the vocabulary of the policy's squared probabilities, no gradient."""
     fields: dict[str, Tensor] = field(default_factory=dict)
     """[N] or [N, T] columns from the records: chosen, label, score, weight, margin..."""
+    survey: dict[str, Tensor] = field(default_factory=dict)
+    """What the objective's `survey` found over the whole step: 1-D tensors, no gradient."""
+    progress: float = 0.0
+    """Share of the optimizer steps that are done, in [0, 1)."""
 
     def require(self, name: str) -> Tensor:
         """Return an optional tensor or a field, or say that it is missing."""
@@ -100,9 +127,27 @@ class Memory(Protocol):
         ...
 
 
+@runtime_checkable
+class Survey(Protocol):
+    """An objective whose loss depends on the whole step, however that is split into forward passes and ranks.
+
+    Before a step's losses the loop calls `survey` on every forward pass without gradient, joins what it returns over
+    passes and ranks, and hands that to each call as `Scores.survey`.
+    """
+
+    def survey(self, scores: Scores) -> dict[str, Tensor]:
+        """Return 1-D tensors of whatever the loss must know about all rows of the step."""
+        ...
+
+
 def token_sums(values: Tensor, mask: Tensor) -> Tensor:
     """Sum [N, T] values over the masked tokens of each row, in float32: [N]."""
     return torch.where(mask, values.float(), 0.0).sum(-1)
+
+
+def token_means(values: Tensor, mask: Tensor) -> Tensor:
+    """Average [N, T] values over the masked tokens of each row, in float32: [N]."""
+    return token_sums(values, mask) / mask.sum(-1)
 
 
 def pair_rows(scores: Scores) -> tuple[Tensor, Tensor]:

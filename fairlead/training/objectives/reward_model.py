@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from fairlead.errors import UsageError
+from fairlead.training.columns import FromRecord
 from fairlead.training.objectives.base import Loss, Needs, Scores, pair_rows
 
 __all__ = ["RewardModel"]
@@ -21,7 +22,9 @@ class RewardModel:
     centring: float = 0.0
     """Weight of (r_chosen + r_rejected)^2, which keeps rewards near zero (arXiv 2312.09244); 0.01 is usual."""
 
-    needs: ClassVar[Needs] = Needs(record="preference", score_head=True)
+    needs: ClassVar[Needs] = Needs(
+        record="preference", score_head=True, columns=(FromRecord("margin", required=False),)
+    )
 
     def __post_init__(self) -> None:
         if self.centring < 0:
@@ -34,7 +37,7 @@ class RewardModel:
         """
         chosen, rejected = pair_rows(scores)
         reward = scores.require("score").float()
-        wanted = scores.fields["margin"][chosen].float() if "margin" in scores.fields else 0.0
+        wanted = scores.require("margin")[chosen].float().nan_to_num(0.0)
         difference = reward[chosen] - reward[rejected]
         losses = -F.logsigmoid(difference - wanted)
         if self.centring:
