@@ -12,7 +12,7 @@ import torch
 
 from fairlead import catalog
 from fairlead.fields import build, to_plain
-from fairlead.training.objectives.base import Loss, Memory, Scores
+from fairlead.training.objectives.base import Loss, Memory, Scores, Survey
 
 NAMES = [e.name for e in catalog.entries("objective")]
 ROWS = {"conversation": 1, "preference": 2, "feedback": 1, "ranking": 4}
@@ -25,7 +25,8 @@ def objective(name):
 def made(name, groups=5, seed=0, width=9, dtype=torch.float32) -> Scores:
     """Random scores of as many groups, with everything that the objective needs."""
     rng = torch.Generator().manual_seed(seed)
-    needs = objective(name).needs
+    method = objective(name)
+    needs = method.needs
     rows = groups * ROWS[needs.record]
     length = torch.randint(2, width + 1, (rows,), generator=rng)
     mask = torch.arange(width) < length[:, None]
@@ -41,22 +42,26 @@ def made(name, groups=5, seed=0, width=9, dtype=torch.float32) -> Scores:
     }.get(needs.record, {})
     policy, reference = logprobs().to(dtype), logprobs()
     score = torch.randn(rows, generator=rng).to(dtype)
-    return Scores(
+    scores = Scores(
         policy=policy.requires_grad_(not needs.score_head),
         mask=mask,
         group=torch.arange(rows) // ROWS[needs.record],
         reference=reference if needs.reference else None,
         score=score.requires_grad_() if needs.score_head else None,
+        collision=logprobs() if needs.collision else None,
         fields=fields,
     )
+    if isinstance(method, Survey):
+        scores.survey = {key: value.detach() for key, value in method.survey(scores).items()}
+    return scores
 
 
 def rows_of(scores: Scores, rows: torch.Tensor, extra_width: int = 0) -> Scores:
     """Take rows in an order, with more padding, keeping the graph."""
 
     def take(value):
-        if value is None:
-            return None
+        if not isinstance(value, torch.Tensor):
+            return value
         value = value[rows]
         return torch.nn.functional.pad(value, (0, extra_width)) if value.ndim == 2 else value
 
