@@ -44,7 +44,7 @@ def score(policy: Policy, rows: Sequence[Row], budget: int) -> list[np.ndarray]:
     found: dict[int, np.ndarray] = {}
     for together in pack(groups, budget, policy.layout):
         batch = lay_out([groups[g] for g in together], policy.layout).to(device)
-        values, _ = policy(batch)
+        values = policy(batch).logprobs
         lines = zip(values.float().cpu().numpy(), batch.mask.cpu().numpy())
         numbers = [k for g in together for k in members[g]]
         found |= {k: line[mask] for k, (line, mask) in zip(numbers, lines)}

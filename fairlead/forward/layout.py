@@ -43,6 +43,8 @@ class Group:
     """name -> [K], a value per completion."""
     reference: tuple[np.ndarray, ...] | None = None
     """float32 [C_k] each: log-probs under the reference model, 0 where a token does not count."""
+    teacher: tuple[np.ndarray, ...] | None = None
+    """The same under the teacher."""
 
 
 @dataclass
@@ -70,6 +72,8 @@ class Batch:
     group: Tensor
     """int64 [N]: number of the completion's group within the batch."""
     reference: Tensor | None
+    """float32 [N, T] or None."""
+    teacher: Tensor | None
     """float32 [N, T] or None."""
     fields: dict[str, Tensor]
     """name -> [N]."""
@@ -144,7 +148,8 @@ def lay_out(groups: Sequence[Group], layout: str = "shared") -> Batch:
         last=torch.from_numpy(np.array([rows.start[n] + len(b.ids) - 1 for n, b in enumerate(branches)])),
         mask=torch.from_numpy(mask),
         group=torch.from_numpy(np.repeat(np.arange(len(groups)), [len(g.branches) for g in groups])),
-        reference=_padded_reference(groups, mask.shape),
+        reference=_padded([g.reference for g in groups], mask.shape),
+        teacher=_padded([g.teacher for g in groups], mask.shape),
         fields=_columns(groups),
     )
 
@@ -204,11 +209,11 @@ def _padded_rows(groups: Sequence[Group]) -> _Rows:
     return _Rows(ids, positions, start, [s - 1 for s in start], attention_mask=attention_mask)
 
 
-def _padded_reference(groups: Sequence[Group], shape: tuple[int, ...]) -> Tensor | None:
-    if any(g.reference is None for g in groups):
+def _padded(logprobs: Sequence[tuple[np.ndarray, ...] | None], shape: tuple[int, ...]) -> Tensor | None:
+    if any(rows is None for rows in logprobs):
         return None
     values = np.zeros(shape, dtype=np.float32)
-    for n, row in enumerate(row for g in groups for row in g.reference or ()):
+    for n, row in enumerate(row for rows in logprobs for row in rows or ()):
         values[n, : len(row)] = row
     return torch.from_numpy(values)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Head", "token_logprobs"]
+__all__ = ["Head", "token_collisions", "token_logprobs"]
 
 ROW_TILE = 512
 VOCABULARY_TILE = 1024
@@ -55,6 +55,24 @@ def token_logprobs(hidden: Tensor, head: Head, targets: Tensor, *, dtype: torch.
         dtype: arithmetic of the matrix products; softmax and sums are always float32. Default: that of `hidden`.
     """
     return _TiledLogProbs.apply(hidden, head.weight, head.bias, targets, head.scale, head.cap, dtype or hidden.dtype)
+
+
+@torch.no_grad()
+def token_collisions(hidden: Tensor, head: Head, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Return log sum_v p_v^2 of the distribution at each position, float32 [M]: how likely two draws agree.
+
+    Arguments as in `token_logprobs`; there is no gradient.
+    """
+    with torch.autocast(hidden.device.type, enabled=False):
+        states = hidden.to(dtype or hidden.dtype)
+        total = torch.full((len(states),), -torch.inf, dtype=torch.float32, device=hidden.device)
+        squares = total.clone()
+        for start, end in _vocabulary_tiles(len(head.weight)):
+            for part in _row_tiles(len(states)):
+                logits = head.tile(states[part], start, end)
+                total[part] = torch.logaddexp(total[part], torch.logsumexp(logits, -1))
+                squares[part] = torch.logaddexp(squares[part], torch.logsumexp(2 * logits, -1))
+    return squares - 2 * total
 
 
 def _vocabulary_tiles(size: int) -> list[tuple[int, int]]:

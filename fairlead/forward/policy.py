@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,14 +12,28 @@ from torch import Tensor, nn
 
 from fairlead.errors import FairleadError, UnsupportedError
 from fairlead.forward import attention
+from fairlead.forward.divergence import Divergence, token_divergence
 from fairlead.forward.layout import Batch, Branch, Group, lay_out
-from fairlead.forward.logprobs import Head, token_logprobs
+from fairlead.forward.logprobs import Head, token_collisions, token_logprobs
 
-__all__ = ["LAYOUTS", "Policy", "pick_layout"]
+__all__ = ["LAYOUTS", "Outputs", "Policy", "pick_layout"]
 
 LAYOUTS = ("shared", "packed", "padded")
 _TOLERANCE = 1e-3
 """Largest difference between layouts that rounding explains, relative to the size of the hidden states."""
+
+
+class Outputs(NamedTuple):
+    """What a forward pass says of N completions, padded to T tokens."""
+
+    logprobs: Tensor
+    """float32 [N, T]: per-token log-probs, 0 where a token does not count."""
+    score: Tensor | None = None
+    """float32 [N]: the sequence-score head's value of each completion."""
+    divergence: Tensor | None = None
+    """float32 [N, T]: divergence of teacher and model at each token, 0 where it does not count."""
+    collision: Tensor | None = None
+    """float32 [N, T]: log of the summed squared probabilities over the vocabulary, without gradient."""
 
 
 class Policy(nn.Module):
@@ -51,18 +65,44 @@ class Policy(nn.Module):
         """The transformers model itself, without peft's wrapping."""
         return _plain(self.model)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Return log-probs float32 [N, T] (0 where a token does not count) and scores float32 [N] or None."""
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        teacher: Policy | None = None,
+        divergence: Divergence | None = None,
+        collision: bool = False,
+    ) -> Outputs:
+        """Return what was asked for.
+
+        Args:
+            batch: laid out as this policy's layout says.
+            teacher: a model of the same vocabulary and layout, for `divergence`.
+            divergence: which divergence of teacher and policy to compute.
+            collision: whether to compute `Outputs.collision`.
+        """
         hidden = self.hidden(batch)
         if self.score_head:
             score = self.plain.score(hidden.index_select(0, batch.last)).squeeze(-1).float()
-            return torch.zeros(batch.mask.shape, device=hidden.device), score
-        states = hidden.index_select(0, batch.source)
+            return Outputs(torch.zeros(batch.mask.shape, device=hidden.device), score)
+        states, head = hidden.index_select(0, batch.source), self.head()
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        values = token_logprobs(states, self.head(), batch.target, dtype=dtype)
-        flat = torch.zeros(batch.mask.numel(), dtype=torch.float32, device=hidden.device)
-        return flat.index_put((batch.place,), values).view(batch.mask.shape), None
+
+        def spread(values: Tensor) -> Tensor:
+            flat = torch.zeros(batch.mask.numel(), dtype=torch.float32, device=hidden.device)
+            return flat.index_put((batch.place,), values).view(batch.mask.shape)
+
+        diverged = None
+        if teacher is not None and divergence is not None:
+            with torch.no_grad():
+                taught = teacher.hidden(batch).index_select(0, batch.source)
+            diverged = spread(token_divergence(states, head, taught, teacher.head(), divergence, dtype=dtype))
+        return Outputs(
+            spread(token_logprobs(states, head, batch.target, dtype=dtype)),
+            divergence=diverged,
+            collision=spread(token_collisions(states, head, dtype=dtype)) if collision else None,
+        )
 
     def hidden(self, batch: Batch) -> Tensor:
         """Return the last hidden states of all positions, [N * L, H]."""

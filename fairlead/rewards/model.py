@@ -59,7 +59,7 @@ class ModelReward:
         starts = np.cumsum([0] + [len(g.branches) for g in groups])
         for members in pack(groups, self.micro_tokens, policy.layout):
             batch = lay_out([groups[i] for i in members], policy.layout).to(device)
-            score = policy(batch)[1]
+            score = policy(batch).score
             rows = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in members])
             values[rows] = score.double().cpu().numpy()
         return Rewards(values, np.zeros(len(values), dtype=bool))

@@ -61,7 +61,7 @@ class Column(Protocol):
 
 @dataclass(frozen=True)
 class FromRecord:
-    """A number of the record's own: one for all completions, a list with one for each, or NAME_chosen, NAME_rejected."""
+    """A number of the record's own: one for all completions, a list of one for each, or NAME_chosen and NAME_rejected."""
 
     name: str
     """Column of the data, and key in `Scores.fields`."""

@@ -76,7 +76,7 @@ def _fit(run: Run, folder: Path, quiet: bool) -> None:
             run.accelerator.log(line, step=line["step"])
             run.progress.metrics |= {k: v for k, v in line.items() if k not in ("step", "groups")}
             now = run.progress.step
-            better = run.evaluation and (now % evaluate_every == 0 or now == steps) and _evaluate_now(run, journal)
+            better = run.held_out.groups and (now % evaluate_every == 0 or now == steps) and _evaluate_now(run, journal)
             if better or now % save_every == 0 or stopped.is_set():
                 checkpoint.save(
                     folder / "checkpoints", run.accelerator, run.progress, run.memory, keep=config.keep_checkpoints

@@ -18,12 +18,13 @@ from fairlead.forward.layout import Group
 from fairlead.forward.policy import Policy, pick_layout
 from fairlead.records import Records, read
 from fairlead.render import Renderer
+from fairlead.training.columns import Desk
 from fairlead.training.config import TrainConfig
 from fairlead.training.groups import Lengths, build_groups, text_blocks
 from fairlead.training.objectives.base import Objective
 from fairlead.training.order import Order
 
-__all__ = ["Materials", "gather", "make_optimizer", "make_policy", "make_schedule"]
+__all__ = ["Materials", "gather", "load_teacher", "make_optimizer", "make_policy", "make_schedule"]
 
 _NO_IDENTITY = {"save_every", "keep_checkpoints", "evaluate_every", "trackers"}
 """Fields that do not change a run's weights."""
@@ -43,6 +44,8 @@ class Materials:
     """On that tokenizer."""
     data: Records
     """Training records."""
+    held_out: Records | None
+    """Held-out records, where there are any."""
     groups: list[Group]
     """Them, as tokens."""
     evaluation: list[Group]
@@ -70,6 +73,7 @@ def gather(config: TrainConfig) -> Materials:
     config = build(TrainConfig, to_plain(config), owner="train")
     objective = catalog.from_spec("objective", config.objective, place="train.objective")
     tokenizer = models.load_tokenizer(config.model)
+    _check_teacher(objective.needs.teacher, tokenizer, config.model)
     renderer = Renderer(tokenizer, place=config.model)
     limit = _length_limit(config)
     data = read(config.sources, kind=config.kind, format=config.format, limit=config.limit)
@@ -86,10 +90,22 @@ def gather(config: TrainConfig) -> Materials:
         "model": models.fingerprint(config.model),
         "data": data.fingerprint,
         "evaluation": held_out.fingerprint if held_out is not None and config.keep == "best" else None,
+        "teacher": objective.needs.teacher and models.fingerprint(objective.needs.teacher),
         "template": renderer.fingerprint,
     }
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return Materials(config, objective, tokenizer, renderer, data, groups, evaluation, lengths, order, fingerprint)
+    return Materials(
+        config, objective, tokenizer, renderer, data, held_out, groups, evaluation, lengths, order, fingerprint
+    )
+
+
+def _check_teacher(teacher: str | None, tokenizer: Any, model: str) -> None:
+    if teacher is not None and models.load_tokenizer(teacher).get_vocab() != tokenizer.get_vocab():
+        raise UsageError(
+            f"the teacher {teacher} has another vocabulary than {model}",
+            place="train.objective",
+            fix="name a teacher with the same tokenizer",
+        )
 
 
 def _length_limit(config: TrainConfig) -> int:
@@ -153,6 +169,23 @@ def make_policy(materials: Materials, device: torch.device | str) -> tuple[Polic
         policy.check_head()
     policy.train()
     return policy, note
+
+
+def load_teacher(materials: Materials, desk: Desk) -> Policy:
+    """Load the objective's teacher, frozen, in the layout of the policy.
+
+    Raises:
+        TrainingError: the teacher cannot be laid out like the policy.
+    """
+    name = materials.objective.needs.teacher
+    if name is None:
+        raise TrainingError("the objective compares with a teacher that it does not name", place="train.objective")
+    model: Any = models.load_model(name, device=str(desk.accelerator.device))
+    wanted = desk.accelerator.unwrap_model(desk.policy).layout
+    if wanted != "padded" and pick_layout(model, materials.longest)[0] == "padded":
+        raise TrainingError(f"the teacher cannot be laid out as {wanted}", place=name, fix="set train.layout to padded")
+    model.requires_grad_(False)
+    return Policy(model, layout=wanted).eval()
 
 
 def _switch_off_dropout(model: nn.Module) -> None:

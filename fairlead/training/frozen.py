@@ -1,4 +1,4 @@
-"""Log-probs under the reference model: computed once, kept on disk, joined to the groups by position.
+"""Per-token log-probs under models that do not change: computed once, kept on disk, joined to the groups by position.
 
 The file's name is a hash of everything the values depend on (model, tokens, what counts), so a stale one is never read.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from fairlead.forward.layout import Group, lay_out
 from fairlead.forward.policy import Policy
 from fairlead.training.order import split
 
-__all__ = ["attach_reference", "cache_folder", "reference_key"]
+__all__ = ["attach_logprobs", "cache_folder", "logprobs_key"]
 
 
 def cache_folder() -> Path:
@@ -28,8 +28,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FAIRLEAD_CACHE", default))
 
 
-def reference_key(groups: Sequence[Group], model_fingerprint: str, dtype: str) -> str:
-    """Return a hash of the reference model, the arithmetic and every token with its loss mask."""
+def logprobs_key(groups: Sequence[Group], model_fingerprint: str, dtype: str) -> str:
+    """Return a hash of the model, the arithmetic and every token with its loss mask."""
     digest = hashlib.sha256(f"{model_fingerprint}|{dtype}".encode())
     for group in groups:
         for array in (group.prompt, *(a for b in group.branches for a in (b.ids, b.trained))):
@@ -37,21 +37,28 @@ def reference_key(groups: Sequence[Group], model_fingerprint: str, dtype: str) -
     return digest.hexdigest()
 
 
-def attach_reference(
-    groups: Sequence[Group], policy: Any, accelerator: Any, *, key: str, micro_tokens: int
+def attach_logprobs(
+    groups: Sequence[Group],
+    under: Literal["reference", "teacher"],
+    policy: Callable[[], Any],
+    accelerator: Any,
+    *,
+    key: str,
+    micro_tokens: int,
 ) -> list[Group]:
-    """Return the groups with the log-probs that `policy`, as it is now, gives their completions.
+    """Return the groups with the log-probs that a model gives their completions.
 
     Args:
         groups: in the order of the data.
-        policy: a `Policy`, possibly prepared by accelerate; no gradient is kept.
+        under: which of a group's columns they become.
+        policy: returns the `Policy`, possibly prepared by accelerate; called only where nothing is on disk.
         accelerator: accelerate's, for ranks and devices.
-        key: from `reference_key`.
+        key: from `logprobs_key`.
         micro_tokens: budget of one forward pass.
     """
-    path = cache_folder() / "reference" / f"{key}.npy"
+    path = cache_folder() / "logprobs" / f"{key}.npy"
     if not path.is_file():
-        rows = _compute(groups, policy, accelerator, micro_tokens)
+        rows = _compute(groups, policy(), accelerator, micro_tokens)
         if accelerator.is_main_process:
             _write(path, np.concatenate(rows))
         accelerator.wait_for_everyone()
@@ -62,7 +69,7 @@ def attach_reference(
         for branch in group.branches:
             values.append(flat[at : at + len(branch.ids)])
             at += len(branch.ids)
-        joined.append(replace(group, reference=tuple(values)))
+        joined.append(replace(group, **{under: tuple(values)}))
     return joined
 
 
@@ -75,7 +82,8 @@ def _compute(groups: Sequence[Group], policy: Any, accelerator: Any, micro_token
     passes = split(groups, micro_tokens, plain.layout, rank=accelerator.process_index, ranks=accelerator.num_processes)
     for one in passes:
         batch = lay_out([groups[i] for i in one.groups], plain.layout).to(accelerator.device)
-        values = policy(batch)[0].float().cpu().numpy()
+        with accelerator.autocast():
+            values = policy(batch).logprobs.float().cpu().numpy()
         row = 0
         for i in one.groups:
             lengths = [len(b.ids) for b in groups[i].branches]
