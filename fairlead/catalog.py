@@ -47,6 +47,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("sft", "objective", f"{_OBJECTIVES}.sft:SFT", "2203.02155", "supervised fine-tuning: negative log-likelihood of the trained tokens"),
     Entry("dpo", "objective", f"{_OBJECTIVES}.dpo:DPO", "2305.18290", "direct preference optimisation on chosen/rejected pairs"),
     Entry("reward_model", "objective", f"{_OBJECTIVES}.reward_model:RewardModel", "2307.09288", "Bradley-Terry reward model on a sequence-score head"),
+    Entry("gkd", "objective", f"{_OBJECTIVES}.gkd:GKD", "2306.13649", "generalised knowledge distillation: token-wise forward KL, reverse KL or Jensen-Shannon divergence to a teacher"),
     Entry("model", "reward", "fairlead.rewards.model:ModelReward", "2307.09288", "score of a reward model trained with the objective reward_model"),
     Entry("harbor", "reward", "fairlead.rewards.harbor:HarborReward", "", "exact reward of the Harbor world, on any of its axes"),
     Entry("harbor_proxy", "reward", "fairlead.rewards.harbor:HarborProxy", "", "noisy or hackable stand-ins for the exact Harbor reward"),

@@ -40,14 +40,19 @@ def made(name, groups=5, seed=0, width=9, dtype=torch.float32) -> Scores:
         "feedback": {"label": torch.arange(rows) % 2 == 0},
         "ranking": {"rank_score": torch.rand(rows, generator=rng)},
     }.get(needs.record, {})
+    fields |= {column.name: 0.5 + torch.rand(rows, generator=rng) for column in needs.columns}
     policy, reference = logprobs().to(dtype), logprobs()
     score = torch.randn(rows, generator=rng).to(dtype)
+    teacher = logprobs() if needs.teacher else None
+    policy.requires_grad_(not needs.score_head)
     scores = Scores(
-        policy=policy.requires_grad_(not needs.score_head),
+        policy=policy,
         mask=mask,
         group=torch.arange(rows) // ROWS[needs.record],
         reference=reference if needs.reference else None,
         score=score.requires_grad_() if needs.score_head else None,
+        teacher=teacher,
+        divergence=divergence_of(policy, teacher) if needs.divergence else None,
         collision=logprobs() if needs.collision else None,
         fields=fields,
     )
@@ -56,8 +61,13 @@ def made(name, groups=5, seed=0, width=9, dtype=torch.float32) -> Scores:
     return scores
 
 
+def divergence_of(policy: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Stand in for the divergence: like it, zero where both agree, and with a gradient to the policy."""
+    return (policy.float() - teacher) ** 2
+
+
 def rows_of(scores: Scores, rows: torch.Tensor, extra_width: int = 0) -> Scores:
-    """Take rows in an order, with more padding, keeping the graph."""
+    """Take rows in an order, with more padding, keeping the graph and what is known of the whole step."""
 
     def take(value):
         if not isinstance(value, torch.Tensor):
@@ -65,8 +75,9 @@ def rows_of(scores: Scores, rows: torch.Tensor, extra_width: int = 0) -> Scores:
         value = value[rows]
         return torch.nn.functional.pad(value, (0, extra_width)) if value.ndim == 2 else value
 
-    changed = {f.name: take(getattr(scores, f.name)) for f in dataclasses.fields(scores) if f.name != "fields"}
-    return Scores(**changed, fields={k: take(v) for k, v in scores.fields.items()})
+    of_the_step = ("fields", "survey", "progress")
+    changed = {f.name: take(getattr(scores, f.name)) for f in dataclasses.fields(scores) if f.name not in of_the_step}
+    return dataclasses.replace(scores, **changed, fields={k: take(v) for k, v in scores.fields.items()})
 
 
 def call(name, scores) -> Loss:
@@ -102,7 +113,10 @@ class TestObjective:
         slope = gradient(name, scores)
         moved = (leaf(scores) - 1e-3 * slope).detach()
         where = "policy" if scores.score is None else "score"
-        after = call(name, dataclasses.replace(scores, **{where: moved})).sum
+        changed = dataclasses.replace(scores, **{where: moved})
+        if scores.divergence is not None:
+            changed.divergence = divergence_of(moved, scores.teacher)
+        after = call(name, changed).sum
         assert after < before
 
     def test_masked_tokens_get_no_gradient(self, name):
