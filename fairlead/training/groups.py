@@ -222,7 +222,10 @@ def _text(record: Any, renderer: Renderer) -> Group:
 
 def _preference(record: Any, renderer: Renderer) -> Group:
     pair = [renderer.example(record.prompt, c) for c in (record.chosen, record.rejected)]
-    return group_of(record.id, pair, chosen=[True, False])
+    group = group_of(record.id, pair, chosen=[True, False])
+    if _is_no_choice(group):
+        raise DataError("chosen and rejected are the same tokens", fix="leave the pair out: it says nothing")
+    return group
 
 
 def _feedback(record: Any, renderer: Renderer) -> Group:
@@ -247,6 +250,11 @@ def _longest(group: Group) -> int:
     return len(group.prompt) + max(len(b.ids) for b in group.branches)
 
 
+def _is_no_choice(group: Group) -> bool:
+    """Tell whether the completions of a pair are the same."""
+    return "chosen" in group.fields and np.array_equal(group.branches[0].ids, group.branches[1].ids)
+
+
 def _cut_prompt(group: Group, max_length: int) -> Group | None:
     room = max_length - max(len(b.ids) for b in group.branches)
     if room < 1:
@@ -257,9 +265,8 @@ def _cut_prompt(group: Group, max_length: int) -> Group | None:
 def _cut_ends(group: Group, max_length: int) -> Group | None:
     room = max_length - len(group.prompt)
     branches = tuple(Branch(b.ids[: max(room, 0)], b.trained[: max(room, 0)]) for b in group.branches)
-    if any(not b.trained.any() for b in branches):
-        return None
-    return Group(group.id, group.prompt, branches, group.fields)
+    cut = Group(group.id, group.prompt, branches, group.fields)
+    return None if any(not b.trained.any() for b in branches) or _is_no_choice(cut) else cut
 
 
 _FITTERS: dict[TooLong, Callable[[Group, int], Group | None]] = {

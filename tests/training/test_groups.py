@@ -109,3 +109,21 @@ def test_truncation_cuts_what_it_says(renderer, written):
     limit = len(whole.prompt) + 1
     ((cut,), _) = build_groups(written(row), renderer, CHAT, max_length=limit, too_long="truncate_end")
     assert cut.branches[0].ids.tolist() == whole.branches[0].ids.tolist()[:1]
+
+
+def test_a_pair_of_equal_answers_is_refused_by_name(renderer, written):
+    better = {"prompt": [user("hi")], "chosen": [assistant("a red ship")], "rejected": [assistant("blue")]}
+    same = {"prompt": [user("hi")], "chosen": [assistant("red")], "rejected": [assistant("red")]}
+    with pytest.raises(DataError, match=r"line 2.*the same tokens") as error:
+        build_groups(written(better, same), renderer, PAIR, max_length=50)
+    assert "leave the pair out" in str(error.value)
+
+
+def test_a_pair_that_cutting_makes_equal_is_dropped_and_counted(renderer, written):
+    long = {"prompt": [user("hi")], "chosen": [assistant("red blue")], "rejected": [assistant("red black")]}
+    other = {"prompt": [user("hi")], "chosen": [assistant("red")], "rejected": [assistant("blue")]}
+    records = written(long, other)
+    limit = len(renderer.prompt([user("hi")])) + 1
+    groups, lengths = build_groups(records, renderer, PAIR, max_length=limit, too_long="truncate_end")
+    assert [g.id for g in groups] == [records[1].id]
+    assert lengths.dropped == [records[0].id]
