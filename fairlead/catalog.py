@@ -46,6 +46,7 @@ _OBJECTIVES = "fairlead.training.objectives"
 ENTRIES: tuple[Entry, ...] = (
     Entry("sft", "objective", f"{_OBJECTIVES}.sft:SFT", "2203.02155", "supervised fine-tuning: negative log-likelihood of the trained tokens"),
     Entry("dpo", "objective", f"{_OBJECTIVES}.dpo:DPO", "2305.18290", "direct preference optimisation on chosen/rejected pairs"),
+    Entry("kto", "objective", f"{_OBJECTIVES}.kto:KTO", "2402.01306", "Kahneman-Tversky optimisation from thumbs up and down, no pairs"),
     Entry("reward_model", "objective", f"{_OBJECTIVES}.reward_model:RewardModel", "2307.09288", "Bradley-Terry reward model on a sequence-score head"),
     Entry("gkd", "objective", f"{_OBJECTIVES}.gkd:GKD", "2306.13649", "generalised knowledge distillation: token-wise forward KL, reverse KL or Jensen-Shannon divergence to a teacher"),
     Entry("model", "reward", "fairlead.rewards.model:ModelReward", "2307.09288", "score of a reward model trained with the objective reward_model"),
