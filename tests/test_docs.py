@@ -62,7 +62,13 @@ def typed_lines() -> list:
 
 def specs_in(value: object):
     """Yield every mapping in parsed YAML that builds a method: it has a name and lies where a kind is expected."""
-    slots = {"objective": "objective", "reward": "reward", "rewards": "reward", "evaluators": "evaluator"}
+    slots = {
+        "objective": "objective",
+        "reward": "reward",
+        "rewards": "reward",
+        "synthesizer": "synthesizer",
+        "evaluators": "evaluator",
+    }
     if isinstance(value, dict):
         for key, inner in value.items():
             for spec in inner if isinstance(inner, list) else [inner]:

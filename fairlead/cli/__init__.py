@@ -23,6 +23,7 @@ _COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("new-model", "steps:new_model", _STEPS, "Make a tokenizer and a small untrained model from your own text"),
     ("train", "steps:train", _STEPS, "Train a model with any objective"),
     ("generate", "steps:generate", _STEPS, "Answer prompts and keep all answers, the best, or pairs"),
+    ("synthesize", "steps:synthesize", _STEPS, "Make new records with a synthesizer"),
     ("evaluate", "steps:evaluate", _STEPS, "Compare models on held-out data"),
     ("export", "steps:export", _STEPS, "Merge adapters, change the number format, check the copy"),
     ("chat", "chat:chat", _LOOK, "Talk to a model"),

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from fairlead import steps
 from fairlead.fields import FieldInfo, describe
 
-__all__ = ["evaluate", "export", "generate", "new_model", "train"]
+__all__ = ["evaluate", "export", "generate", "new_model", "synthesize", "train"]
 
 _OWN = {
     "out": (Path | None, None, "Run folder; the same one goes on where it stopped. By default `runs/<command>`."),
@@ -130,6 +130,20 @@ generate = _command(
     fairlead generate --model harbor:aligned-1m --data 'harbor:prompts?n=800' --n 4 --max-tokens 48 \\
         --reward '{name: harbor, axis: total}' --keep best_worst --out runs/pairs
     fairlead generate --model 'http://localhost:8000/v1#my-model' --data prompts.jsonl --limit 100
+    ```
+    """,
+)
+synthesize = _command(
+    "synthesize",
+    """Make new records from seed records with a synthesizer.
+
+    Writes `OUT/steps/synthesize/records.jsonl`, which `fairlead train` reads.
+
+    For example:
+
+    ```
+    fairlead synthesize --synthesizer '{name: honesty_targets, reward: harbor}' \\
+        --models '{model: harbor:base-300k}' --data 'harbor:prompts?n=400&kinds=fact,unk' --out runs/targets
     ```
     """,
 )

@@ -13,9 +13,10 @@ from fairlead.steps.base import Preview
 if TYPE_CHECKING:
     from fairlead.steps.evaluate import Evaluate
     from fairlead.steps.generate import Generate
+    from fairlead.steps.synthesize import Synthesize
     from fairlead.steps.train import Train
 
-__all__ = ["evaluate_preview", "generate_preview", "model_behind", "train_preview"]
+__all__ = ["evaluate_preview", "generate_preview", "model_behind", "synthesize_preview", "train_preview"]
 
 _BYTES_PER_WEIGHT = 16
 """float32 weight, gradient and AdamW's two moments."""
@@ -82,6 +83,23 @@ def generate_preview(step: Generate, before: Mapping[str, Preview]) -> Preview:
         sentences.append(kept[step.keep])
     rows = None if prompts is None else prompts * (step.n if step.keep == "all" else 1)
     return Preview(tuple(sentences), rows=rows, kind=_KINDS[step.keep])
+
+
+def synthesize_preview(step: Synthesize, before: Mapping[str, Preview]) -> Preview:
+    """Say which models a method asks about how many seeds, and how many rows it makes at most."""
+    from fairlead.synthesis.base import name_of
+
+    method = step.build()
+    seeds = min(step.count or 0, step.limit or step.count or 0)
+    said = f"{seeds:,} starts from nothing"
+    if step.data is not None:
+        sources = [step.data] if isinstance(step.data, str) else list(step.data)
+        seeds, said = _rows(sources, before, format=step.format, kind=method.reads, limit=step.limit)
+    roles = ", ".join(f"{model} as {role} ({method.engines[role]})" for role, model in step.models.items())
+    rows = None if seeds is None else seeds * method.rows_per_seed
+    most = f"at most {rows:,} rows" if rows is not None else f"at most {method.rows_per_seed} rows each"
+    sentences = (f"Makes {method.makes} records with {name_of(method)} from {said}: {most}.", f"It asks {roles}.")
+    return Preview(sentences, rows=rows, kind=method.makes)
 
 
 def evaluate_preview(step: Evaluate, before: Mapping[str, Preview]) -> Preview:

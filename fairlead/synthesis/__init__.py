@@ -1,0 +1,1 @@
+"""Methods that make data: engines and seed records in, new records out."""
