@@ -112,7 +112,7 @@ train = _command(
     fairlead train --model runs/sft/steps/train/model --data pairs.jsonl \\
         --objective '{name: dpo, beta: 0.1}' --out runs/dpo
     fairlead train --model org/model --data hh.jsonl.gz --format hh --objective reward_model \\
-        --lora '{r: 16}' --dtype bfloat16
+        --adapter '{type: lora, r: 16}' --dtype bfloat16
     fairlead train --model harbor:base-1m --data mine.jsonl --explain
     ```
     """,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from fairlead.forward import attention
 from fairlead.forward.divergence import Divergence, token_divergence
 from fairlead.forward.layout import Batch, Branch, Group, lay_out
 from fairlead.forward.logprobs import Head, token_collisions, token_logprobs
+from fairlead.forward.virtual import hidden_states, virtual_count
 
 __all__ = ["LAYOUTS", "Outputs", "Policy", "pick_layout"]
 
@@ -48,12 +49,16 @@ class Policy(nn.Module):
             score_head: give one score per completion, not log-probs.
 
         Raises:
-            UnsupportedError: an output head that is not a plain linear layer.
+            UnsupportedError: an output head that is not a plain linear layer, or virtual tokens in another layout than
+                `padded`.
         """
         super().__init__()
         self.model: Any = model
         self.layout = layout
         self.score_head = score_head
+        self._bare = False
+        if layout != "padded" and virtual_count(model):
+            raise UnsupportedError(f"virtual tokens do not go with layout {layout}", fix="use layout: padded")
         if layout != "padded":
             attention.register()
             self.plain.set_attn_implementation(attention.NAME)
@@ -106,6 +111,10 @@ class Policy(nn.Module):
 
     def hidden(self, batch: Batch) -> Tensor:
         """Return the last hidden states of all positions, [N * L, H]."""
+        if self.virtual_tokens:
+            embedded = self.plain.get_input_embeddings()(batch.input_ids)
+            assert batch.attention_mask is not None
+            return hidden_states(self.model, embedded, batch.position_ids, batch.attention_mask).flatten(0, 1)
         return self.plain.base_model(**self._inputs(batch)).last_hidden_state.flatten(0, 1)
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
@@ -130,9 +139,21 @@ class Policy(nn.Module):
         scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
         return Head(layer.weight, layer.bias, scale, getattr(config, "final_logit_softcapping", None))
 
-    def without_adapter(self) -> Any:
-        """Return a context in which a peft model is its base model again."""
-        return self.model.disable_adapter() if hasattr(self.model, "disable_adapter") else nullcontext()
+    @property
+    def virtual_tokens(self) -> int:
+        """How many virtual tokens an adapter puts before every row; 0 while it is switched off."""
+        return 0 if self._bare else virtual_count(self.model)
+
+    @contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """Make a peft model its base model again for a while."""
+        switch = nullcontext() if not hasattr(self.model, "disable_adapter") else self.model.disable_adapter()
+        with switch:
+            self._bare = True
+            try:
+                yield
+            finally:
+                self._bare = False
 
     @torch.no_grad()
     def check_head(self) -> None:
@@ -142,7 +163,8 @@ class Policy(nn.Module):
             UnsupportedError: the model does something between hidden states and logits that `Head` does not know.
         """
         batch = lay_out(_probe(self.plain), self.layout).to(next(self.parameters()).device)
-        hidden = self.hidden(batch).index_select(0, batch.source)
+        hidden = self.plain.base_model(**self._inputs(batch)).last_hidden_state
+        hidden = hidden.flatten(0, 1).index_select(0, batch.source)
         logits = self.plain(**self._inputs(batch)).logits
         logits = logits.flatten(0, 1).index_select(0, batch.source).float()
         own = logits.log_softmax(-1).gather(-1, batch.target[:, None])[:, 0]
@@ -161,6 +183,8 @@ def pick_layout(model: nn.Module, longest: int = 0) -> tuple[str, str]:
         model: a transformers model, or a peft model of one; its attention implementation is left as it was.
         longest: tokens of the longest prompt with one completion; a sliding window below it needs padding.
     """
+    if virtual_count(model):
+        return "padded", "its adapter puts virtual tokens before every row"
     plain = _plain(model)
     window = getattr(plain.config.get_text_config(), "sliding_window", None)
     if window is not None and window < longest:

@@ -51,7 +51,7 @@ def train_preview(step: Train, before: Mapping[str, Preview]) -> Preview:
         sentences.append(f"Takes {at_most}{steps:,} steps of {step.batch_size} groups.")
     sentences.append(
         f"AdamW at {step.learning_rate:g}, {step.schedule} schedule with {step.warmup:.0%} warm-up, in {step.dtype}; "
-        + ("the weights stay frozen under an adapter." if step.lora is not None else "no weight is frozen.")
+        + ("the weights stay frozen under an adapter." if step.adapter is not None else "no weight is frozen.")
     )
     parameters = _parameters(step.model, standin, before)
     if parameters is not None:

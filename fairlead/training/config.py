@@ -66,9 +66,10 @@ class TrainConfig:
     block_length: int | None = None
     """Join text records end to end and train on blocks of so many tokens (pre-training)."""
     reference: Literal["stored", "live"] = "stored"
-    """Reference log-probs: computed once and kept on disk, or at every step with the adapter off (needs `lora`)."""
-    lora: dict[str, Any] | None = None
-    """Train a low-rank adapter, not the weights: fields of `peft.LoraConfig` (r, lora_alpha, target_modules...)."""
+    """Reference log-probs: computed once and kept on disk, or at every step with the adapter off (needs `adapter`)."""
+    adapter: str | dict[str, Any] | None = None
+    """Train an adapter, not the weights: lora, dora, rslora, ia3, prefix, prompt or p_tuning, or a mapping of `type`
+    and fields of its peft config (r, lora_alpha, target_modules, num_virtual_tokens...)."""
     keep: Literal["last", "best"] = "last"
     """Which weights become the finished model: the last, or the best by evaluation loss."""
     save_every: int = 0
@@ -104,9 +105,9 @@ class TrainConfig:
                 raise UsageError(f"train.{name} is {getattr(self, name)}", fix=f"use a value {wanted}")
         if self.keep == "best" and self.evaluation_data is None:
             raise UsageError("train.keep is 'best' without evaluation data", fix="set train.evaluation_data")
-        if self.reference == "live" and self.lora is None:
+        if self.reference == "live" and self.adapter is None:
             raise UsageError(
-                "train.reference is 'live' without an adapter to switch off", fix="set train.lora or use 'stored'"
+                "train.reference is 'live' without an adapter to switch off", fix="set train.adapter or use 'stored'"
             )
 
     @property

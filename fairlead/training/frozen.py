@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -50,7 +51,7 @@ def attach_logprobs(
 
     Args:
         groups: in the order of the data.
-        under: which of a group's columns they become.
+        under: which of a group's columns they become; the reference is the policy without its adapter.
         policy: returns the `Policy`, possibly prepared by accelerate; called only where nothing is on disk.
         accelerator: accelerate's, for ranks and devices.
         key: from `logprobs_key`.
@@ -58,7 +59,7 @@ def attach_logprobs(
     """
     path = cache_folder() / "logprobs" / f"{key}.npy"
     if not path.is_file():
-        rows = _compute(groups, policy(), accelerator, micro_tokens)
+        rows = _compute(groups, policy(), accelerator, micro_tokens, bare=under == "reference")
         if accelerator.is_main_process:
             _write(path, np.concatenate(rows))
         accelerator.wait_for_everyone()
@@ -74,7 +75,9 @@ def attach_logprobs(
 
 
 @torch.no_grad()
-def _compute(groups: Sequence[Group], policy: Any, accelerator: Any, micro_tokens: int) -> list[np.ndarray]:
+def _compute(
+    groups: Sequence[Group], policy: Any, accelerator: Any, micro_tokens: int, *, bare: bool
+) -> list[np.ndarray]:
     from accelerate.utils import gather_object
 
     plain: Policy = accelerator.unwrap_model(policy)
@@ -82,7 +85,7 @@ def _compute(groups: Sequence[Group], policy: Any, accelerator: Any, micro_token
     passes = split(groups, micro_tokens, plain.layout, rank=accelerator.process_index, ranks=accelerator.num_processes)
     for one in passes:
         batch = lay_out([groups[i] for i in one.groups], plain.layout).to(accelerator.device)
-        with accelerator.autocast():
+        with accelerator.autocast(), plain.without_adapter() if bare else nullcontext():
             values = policy(batch).logprobs.float().cpu().numpy()
         row = 0
         for i in one.groups:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fairlead import models
 from fairlead.fields import to_plain
 from fairlead.forward.layout import tokens
+from fairlead.training.adapters import adapt
 from fairlead.training.config import TrainConfig
 from fairlead.training.order import split
 from fairlead.training.setup import Materials, gather
@@ -81,13 +82,11 @@ def _sizes(config: TrainConfig, materials: Materials) -> tuple[int, int, int]:
     """Return all weights, those that change, and activation bytes per token."""
     model = models.load_shape(config.model)
     parameters = trainable = sum(p.numel() for p in model.parameters())
-    if config.lora is not None:
-        import peft
+    if config.adapter is not None:
         from accelerate import init_empty_weights
 
-        fields = {"task_type": "CAUSAL_LM", "target_modules": "all-linear", **config.lora}
         with init_empty_weights():
-            adapted = peft.get_peft_model(model, peft.LoraConfig(**fields))
+            adapted = adapt(model, config.adapter, config.model)
         trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
         parameters += trainable
     text = model.config.get_text_config()

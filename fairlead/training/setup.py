@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from fairlead import catalog, models
-from fairlead.errors import MissingExtraError, TrainingError, UsageError
+from fairlead.errors import TrainingError, UsageError
 from fairlead.fields import build, to_plain
 from fairlead.forward.layout import Group
 from fairlead.forward.policy import Policy, pick_layout
 from fairlead.records import Records, read
 from fairlead.render import Renderer
+from fairlead.training.adapters import adapt, parse, virtual_tokens
 from fairlead.training.columns import Desk
 from fairlead.training.config import TrainConfig
 from fairlead.training.groups import Lengths, build_groups, text_blocks
@@ -110,13 +111,16 @@ def _check_teacher(teacher: str | None, tokenizer: Any, model: str) -> None:
 
 def _length_limit(config: TrainConfig) -> int:
     own = getattr(models.load_config(config.model).get_text_config(), "max_position_embeddings", None)
-    if config.max_length is not None and own is not None and config.max_length > own:
+    virtual = virtual_tokens(config.adapter)
+    room = None if own is None else own - virtual
+    if config.max_length is not None and room is not None and config.max_length > room:
+        taken = f", {virtual} of which are virtual tokens" if virtual else ""
         raise UsageError(
-            f"train.max_length is {config.max_length}; the model has {own} positions",
+            f"train.max_length is {config.max_length}; the model has {own} positions{taken}",
             place=config.model,
-            fix=f"use max_length {own} or less",
+            fix=f"use max_length {room} or less",
         )
-    limit = config.max_length or own
+    limit = config.max_length or room
     if limit is None:
         raise UsageError("the model does not say how many positions it has", fix="set train.max_length")
     return limit
@@ -145,30 +149,59 @@ def make_policy(materials: Materials, device: torch.device | str) -> tuple[Polic
     config, needs = materials.config, materials.objective.needs
     torch.manual_seed(config.seed)
     model: Any = models.load_model(config.model, device=str(device), head="score" if needs.score_head else "lm")
-    if hasattr(model, "merge_and_unload"):
-        if config.lora is not None:
-            raise TrainingError(
-                "a new adapter cannot be put on an adapter", place=config.model, fix="merge it first: fairlead export"
-            )
-        model = model.merge_and_unload()
+    model = _merged(model, config)
     if needs.score_head:
         model.config.pad_token_id = materials.tokenizer.pad_token_id
     _switch_off_dropout(model)
     model.requires_grad_(True)
-    layout, note = config.layout, ""
-    if layout == "auto":
-        layout, note = pick_layout(model, materials.longest)
-    if config.lora is not None:
-        model = _with_adapter(model, config, needs.score_head)
+    layout, note = _layout(model, config, materials.longest)
+    if config.adapter is not None:
+        model = adapt(model, config.adapter, config.model, score_head=needs.score_head)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        if config.lora is not None:
+        if config.adapter is not None:
             model.enable_input_require_grads()
     policy = Policy(model, layout=layout, score_head=needs.score_head)
     if not needs.score_head:
         policy.check_head()
     policy.train()
     return policy, note
+
+
+def _merged(model: Any, config: TrainConfig) -> Any:
+    """Return the starting model with its own adapter, if it is one, merged into the weights."""
+    if not hasattr(model, "peft_config"):
+        return model
+    if not hasattr(model, "merge_and_unload"):
+        raise TrainingError(
+            "an adapter of virtual tokens cannot be merged, so training cannot start from it",
+            place=config.model,
+            fix="start from its base model",
+        )
+    if config.adapter is not None:
+        raise TrainingError(
+            "a new adapter cannot be put on an adapter", place=config.model, fix="merge it first: fairlead export"
+        )
+    return model.merge_and_unload()
+
+
+def _layout(model: Any, config: TrainConfig, longest: int) -> tuple[str, str]:
+    """Return the layout of the run, and why it is not the fastest."""
+    if not virtual_tokens(config.adapter):
+        return pick_layout(model, longest) if config.layout == "auto" else (config.layout, "")
+    if config.layout in ("shared", "packed"):
+        raise UsageError(
+            f"train.layout is {config.layout!r}, but virtual tokens stand before every row",
+            place="train.adapter",
+            fix="use layout: padded (or auto)",
+        )
+    if config.gradient_checkpointing and parse(config.adapter or "")[0] == "prefix":
+        raise UsageError(
+            "prefix tuning does not go with gradient_checkpointing: it drops the prefix's keys and values",
+            place="train.adapter",
+            fix="switch one of them off",
+        )
+    return "padded", "the adapter puts virtual tokens before every row" if config.layout == "auto" else ""
 
 
 def load_teacher(materials: Materials, desk: Desk) -> Policy:
@@ -195,24 +228,6 @@ def _switch_off_dropout(model: nn.Module) -> None:
         for name, value in vars(module).items():
             if "dropout" in name and isinstance(value, float):
                 setattr(module, name, 0.0)
-
-
-def _with_adapter(model: nn.Module, config: TrainConfig, score_head: bool) -> nn.Module:
-    try:
-        import peft
-    except ImportError as error:
-        raise MissingExtraError("peft", "peft", "train.lora") from error
-    given = dict(config.lora or {})
-    given.setdefault("task_type", "SEQ_CLS" if score_head else "CAUSAL_LM")
-    given.setdefault("target_modules", "all-linear")
-    try:
-        settings = peft.LoraConfig(**given)
-        adapted = peft.get_peft_model(model, settings)
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error).splitlines()[0], place="train.lora", fix="use fields of peft.LoraConfig") from error
-    if config.model.startswith("harbor:") or "base_model_name_or_path" not in given:
-        settings.base_model_name_or_path = config.model
-    return adapted
 
 
 def make_optimizer(config: TrainConfig, policy: nn.Module) -> torch.optim.AdamW:

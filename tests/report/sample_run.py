@@ -181,7 +181,7 @@ def write_run(folder: Path, count: int = 60) -> Path:
     steps.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     sft = {"model": "harbor:base-1m", "data": "harbor:demonstrations?n=1000", "objective": "sft", "epochs": 2.0}
-    sft |= {"learning_rate": 5e-4, "batch_size": 32, "betas": [0.9, 0.99], "lora": None, "seed": 0}
+    sft |= {"learning_rate": 5e-4, "batch_size": 32, "betas": [0.9, 0.99], "adapter": None, "seed": 0}
     step(folder, "sft", "train", 11.8, sft, metrics={"loss": 0.412, "steps": 62.0}, outputs={"model": "model"})
     train_files(steps / "sft", history(62, 2.1, 0.41, 5e-4, {}), rendered("demonstrations", "completion"))
     drawn = {"prompts": 800.0, "answers": 3200.0, "rows": 611.0, "reward": 0.83}

@@ -192,7 +192,7 @@ def test_best_weights_are_kept(sft, tmp_path):
 @pytest.mark.parametrize("reference", ["stored", "live"])
 def test_adapter(reference, dpo, tmp_path):
     pytest.importorskip("peft")
-    config = replace(dpo, lora={"r": 4}, learning_rate=1e-2, reference=reference)
+    config = replace(dpo, adapter={"type": "lora", "r": 4}, learning_rate=1e-2, reference=reference)
     result = train(config, tmp_path / "run", quiet=True)
     assert (result.model / "adapter_config.json").is_file()
     losses = [line["loss"] for line in lines(tmp_path / "run")]
@@ -204,7 +204,7 @@ def test_stored_and_live_reference_give_one_result(dpo, tmp_path):
     pytest.importorskip("peft")
     losses = []
     for reference in ("stored", "live"):
-        config = replace(dpo, lora={"r": 4}, learning_rate=1e-2, reference=reference)
+        config = replace(dpo, adapter={"type": "lora", "r": 4}, learning_rate=1e-2, reference=reference)
         train(config, tmp_path / reference, quiet=True)
         losses.append([line["loss"] for line in lines(tmp_path / reference)])
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
@@ -212,12 +212,12 @@ def test_stored_and_live_reference_give_one_result(dpo, tmp_path):
 
 def test_reference_is_read_back_and_keyed_by_tokens(dpo, tmp_path):
     train(replace(dpo, max_steps=1), tmp_path / "a", quiet=True)
-    stored = list((tmp_path / "cache" / "reference").glob("*.npy"))
+    stored = list((tmp_path / "cache" / "logprobs").glob("*.npy"))
     assert len(stored) == 1
     train(replace(dpo, max_steps=2), tmp_path / "b", quiet=True)
-    assert list((tmp_path / "cache" / "reference").glob("*.npy")) == stored
+    assert list((tmp_path / "cache" / "logprobs").glob("*.npy")) == stored
     train(replace(dpo, max_steps=1, limit=40), tmp_path / "c", quiet=True)
-    assert len(list((tmp_path / "cache" / "reference").glob("*.npy"))) == 2
+    assert len(list((tmp_path / "cache" / "logprobs").glob("*.npy"))) == 2
 
 
 def test_text_in_blocks(tiny_model, tmp_path):

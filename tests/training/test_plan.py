@@ -35,7 +35,7 @@ def test_plan_and_run_agree(tiny_model, tmp_path):
 def test_an_adapter_leaves_the_rest_frozen(tiny_model):
     pytest.importorskip("peft")
     config = TrainConfig(model=tiny_model, data="harbor:demonstrations?n=8")
-    whole, adapted = plan(config), plan(replace(config, lora={"r": 4}))
+    whole, adapted = plan(config), plan(replace(config, adapter={"type": "lora", "r": 4}))
     assert adapted.trainable == adapted.parameters - whole.parameters
     assert 0 < adapted.trainable < whole.parameters
     assert adapted.memory < whole.memory
