@@ -11,7 +11,7 @@ from fairlead import models
 from fairlead.errors import DataError, RenderError, UsageError
 from fairlead.records import read
 from fairlead.render import Renderer
-from fairlead.training.groups import build_groups, text_blocks
+from fairlead.training.groups import build_groups, mismatched, text_blocks
 from fairlead.training.objectives.base import Needs
 
 CHAT, PAIR = Needs(record="conversation"), Needs(record="preference")
@@ -66,10 +66,22 @@ def test_only_assistant_turns_count(renderer, written):
     assert "hi" in decoded(renderer, group.prompt)
 
 
-def test_margins_travel_with_their_pair(renderer, written):
-    row = {"prompt": [user("hi")], "chosen": [assistant("red")], "rejected": [assistant("blue")], "margin": 0.5}
-    (group,), _ = build_groups(written(row), renderer, PAIR, max_length=50)
-    assert group.fields["margin"].tolist() == [0.5, 0.5]
+def test_every_prompt_gets_the_completions_of_another(renderer, written):
+    rows = [{"prompt": [user(p)], "completion": [assistant(c)]} for p, c in (("a", "x"), ("a", "y"), ("b", "z z z"))]
+    groups, _ = build_groups(written(*rows), renderer, CHAT, max_length=50)
+    twins = mismatched(groups, max_length=50)
+    assert [t.id for t in twins] == [g.id for g in groups]
+    assert [decoded(renderer, t.prompt) for t in twins] == [decoded(renderer, g.prompt) for g in groups]
+    said = ["z" in decoded(renderer, t.branches[0].ids) for t in twins]
+    assert said == [True, True, False], "neither its own completion nor one of the same prompt"
+
+
+def test_a_prompt_without_another_completion_is_refused(renderer, written):
+    rows = [{"prompt": [user("a")], "completion": [assistant(c)]} for c in ("x", "y")]
+    groups, _ = build_groups(written(*rows), renderer, CHAT, max_length=50)
+    with pytest.raises(DataError, match="no other record") as error:
+        mismatched(groups, max_length=50)
+    assert "two different prompts" in error.value.fix
 
 
 def test_blocks_lose_no_token(renderer):

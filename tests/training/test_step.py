@@ -12,18 +12,27 @@ import pytest
 import torch
 from worker import one_step
 
+from fairlead import catalog
 from fairlead.fields import to_plain
 from fairlead.training.config import TrainConfig
 
 DATA = {
-    "sft": "harbor:demonstrations?n=8",
-    "dpo": "harbor:preferences?n=8",
-    "reward_model": "harbor:preferences?n=8",
+    "conversation": "harbor:demonstrations?n=8",
+    "preference": "harbor:preferences?n=8",
+    "feedback": "harbor:feedback?n=8&seed=4",
+    "ranking": "harbor:rankings?n=8",
+}
+OBJECTIVES = {entry.name: entry.name for entry in catalog.entries("objective")}
+OBJECTIVES |= {
+    "dpo sorted over the step": {"name": "dpo", "loss": "aot_unpaired"},
+    "dpo weighted by the policy": {"name": "dpo", "weighting": True},
 }
 
 
 def config_for(objective, model, **changes) -> TrainConfig:
-    return TrainConfig(model=model, data=DATA[objective], objective=objective, batch_size=8, **changes)
+    spec = OBJECTIVES[objective]
+    data = DATA[catalog.from_spec("objective", spec).needs.record]
+    return TrainConfig(model=model, data=data, objective=spec, batch_size=8, **changes)
 
 
 def assert_same(one, other, tolerance=1e-6):
@@ -40,17 +49,18 @@ def start(tiny_model, tmp_path_factory):
 
     config = config_for("reward_model", tiny_model, learning_rate=1e-2, max_steps=2)
     trained = train(config, tmp_path_factory.mktemp("reward") / "run", quiet=True)
-    return {"sft": tiny_model, "dpo": tiny_model, "reward_model": str(trained.model)}
+    scored = {name for name, spec in OBJECTIVES.items() if catalog.from_spec("objective", spec).needs.score_head}
+    return {name: str(trained.model) if name in scored else tiny_model for name in OBJECTIVES}
 
 
-@pytest.mark.parametrize("objective", DATA)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_passes(objective, start, tmp_path):
     together = one_step(config_for(objective, start[objective]), tmp_path)
     apart = one_step(config_for(objective, start[objective], micro_tokens=1), tmp_path)
     assert_same(together, apart)
 
 
-@pytest.mark.parametrize("objective", DATA)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 def test_layouts(objective, layout, start, tmp_path):
     shared = one_step(config_for(objective, start[objective], layout="shared"), tmp_path)
@@ -72,7 +82,7 @@ def test_bfloat16_is_close(tiny_model, tmp_path):
 
 
 def test_two_ranks(start, tmp_path):
-    configs = {objective: config_for(objective, start[objective]) for objective in DATA}
+    configs = {objective: config_for(objective, start[objective]) for objective in OBJECTIVES}
     alone = {objective: one_step(config, tmp_path) for objective, config in configs.items()}
     (tmp_path / "configs.json").write_text(json.dumps({k: to_plain(c) for k, c in configs.items()}))
     command = [
@@ -83,6 +93,6 @@ def test_two_ranks(start, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     both = torch.load(tmp_path / "out.pt")
-    for objective in DATA:
+    for objective in OBJECTIVES:
         assert both[objective]["ranks"] == 2
         assert_same(alone[objective], both[objective])
