@@ -9,10 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from known_scores import CHOSEN, REFERENCE, REJECTED, mean, scores
+from worker import one_step
 
 import fairlead
 from fairlead.errors import UsageError
 from fairlead.fields import build, to_plain
+from fairlead.training.config import TrainConfig
 from fairlead.training.objectives.base import Survey, token_sums
 from fairlead.training.objectives.dpo import DPO
 from fairlead.training.objectives.pair_losses import OF_THE_DIFFERENCE, PAIR_LOSSES, SMOOTHED, SURVEYED, Pairs
@@ -349,3 +351,22 @@ def test_groups_that_are_no_pairs_are_refused():
 def test_bad_fields_are_named(fields, word):
     with pytest.raises(UsageError, match=word):
         fairlead.objective("dpo", **fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"loss": "aot"}, {"loss": "aot_unpaired"}, {"loss": MPO}, {"weighting": True, "ld_alpha": 0.5}],
+    ids=titled,
+)
+def test_a_step_does_not_depend_on_its_passes(fields, tiny_model, tmp_path):
+    def step(**changes):
+        spec = {"name": "dpo", **fields}
+        return one_step(
+            TrainConfig(model=tiny_model, data="harbor:preferences?n=6", objective=spec, batch_size=6, **changes),
+            tmp_path,
+        )
+
+    together, apart = step(), step(micro_tokens=1)
+    assert together["loss"] == pytest.approx(apart["loss"], abs=1e-6)
+    for name, gradient in together["gradients"].items():
+        torch.testing.assert_close(gradient, apart["gradients"][name], atol=1e-6, rtol=1e-5, msg=name)
