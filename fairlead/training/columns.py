@@ -61,7 +61,7 @@ class Column(Protocol):
 
 @dataclass(frozen=True)
 class FromRecord:
-    """A number of the record's own: one for all completions, a list of one for each, or NAME_chosen and NAME_rejected."""
+    """A number of the record's own: one for all completions, a list with one each, or NAME_chosen and NAME_rejected."""
 
     name: str
     """Column of the data, and key in `Scores.fields`."""
@@ -79,8 +79,9 @@ class FromRecord:
 
     def _read(self, group: Group, extra: Mapping[str, Any], records: Records) -> np.ndarray:
         size, found = len(group.branches), extra.get(self.name)
-        if found is None and f"{self.name}_chosen" in extra:
-            found = [extra[f"{self.name}_chosen"], extra.get(f"{self.name}_rejected")]
+        sides = [extra.get(f"{self.name}_{side}") for side in ("chosen", "rejected")]
+        if found is None and any(side is not None for side in sides):
+            found = sides
         if found is None and self.required:
             raise DataError(
                 f"has no {self.name!r}", place=records.place(group.id), fix=f"give a number in the column {self.name!r}"

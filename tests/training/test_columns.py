@@ -21,7 +21,8 @@ def part(tiny_model, tmp_path):
     """Make a part of pairs, each with other columns."""
 
     def make(*extras):
-        rows = [{"id": f"row-{i}", "prompt": "hi", "chosen": "red", "rejected": "blue", **e} for i, e in enumerate(extras)]
+        pair = {"prompt": "hi", "chosen": "red", "rejected": "blue"}
+        rows = [{"id": f"row-{i}", **pair, **extra} for i, extra in enumerate(extras)]
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         records = read(tmp_path / "rows.jsonl")
         renderer = Renderer(models.load_tokenizer(tiny_model))

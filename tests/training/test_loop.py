@@ -14,6 +14,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -23,6 +24,7 @@ from fairlead.errors import DataError, TrainingError, UsageError
 from fairlead.fields import to_plain
 from fairlead.training.config import TrainConfig
 from fairlead.training.loop import train
+from fairlead.training.setup import gather
 
 RUN = (
     "import json, sys, torch; torch.set_num_threads(1); from fairlead.fields import build;"
@@ -272,3 +274,19 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(sft, tmp_path):
     with pytest.raises(TrainingError, match=r"records demonstrations.*step 1") as error:
         train(config, tmp_path / "run", quiet=True)
     assert "learning rate" in error.value.fix
+
+
+def test_a_number_that_is_not_finite_names_its_record(sft, tmp_path):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(sft.model), AutoTokenizer.from_pretrained(sft.model)
+    groups = gather(replace(sft, limit=8)).groups
+    seen = [set(np.concatenate([g.prompt, g.branches[0].ids]).tolist()) for g in groups]
+    token = next(iter(seen[5] - set.union(*(s for k, s in enumerate(seen) if k != 5))))
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    model.config.tie_word_embeddings = False
+    model.model.embed_tokens.weight.data[token] = math.nan
+    model.save_pretrained(tmp_path / "broken")
+    tokenizer.save_pretrained(tmp_path / "broken")
+    config = replace(sft, model=str(tmp_path / "broken"), limit=8, layout="shared")
+    with pytest.raises(TrainingError) as error:
+        train(config, tmp_path / "run", quiet=True)
+    assert error.value.place == f"records {groups[5].id}"
