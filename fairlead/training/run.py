@@ -150,7 +150,8 @@ class Run:
             with torch.no_grad():
                 survey = self._joined([objective.survey(scores)])
         scores = replace(scores, survey=survey)
-        return objective(scores, self.memory) if isinstance(objective, Memory) else objective(scores)
+        remembers = isinstance(self.materials.objective, Memory)
+        return objective(scores, self.memory) if remembers else objective(scores)
 
     def step(self) -> dict[str, float]:
         """Do one optimizer step and return its metrics."""
