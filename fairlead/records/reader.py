@@ -112,10 +112,10 @@ def read(
             apart by a hash of a row's first user message, raw prompt or document, where `held_out=0.1` is the share
             held out; and `subset=NAME` (hub).
         kind: what to read rows as; by default what their columns say. Any kind with prompts can be read as
-            "prompt"; a preference as "conversation" (the chosen answer); both kinds of chat as "text" (contents,
-            parted by blank lines).
+            "prompt"; a preference as "conversation" (the chosen answer) or as two of "feedback" (ids ending with
+            -chosen and -rejected); both kinds of chat as "text" (contents, parted by blank lines).
         format: shape of rows that are not Fairlead's own: hh, alpaca, sharegpt.
-        limit: read only the first so many good rows (of all sources together).
+        limit: read only the first so many records (of all sources together).
         bad_rows: "error" stops at the end with all problems; "drop" leaves the rows out, counts them in
             `Records.dropped` and logs a warning.
 
@@ -173,15 +173,17 @@ class _Reading:
                 break
             place = f"{source} {row_place}" if self._several else row_place
             self._rows += 1
-            record, part = self._record(row, place, options)
-            if isinstance(record, list):
-                problems = [replace(problem, place=place) for problem in record]
+            found, part = self._found(row, place, options)
+            if isinstance(found, list):
+                problems = [replace(problem, place=place) for problem in found]
                 dropping = options.bad_rows == "drop"
                 (self._dropped if dropping else self._problems).extend(problems)
                 self._bad += not dropping
             elif options.part is None or options.part == part:
-                self._records.append(record)
-                here += 1
+                room = [most - had for most, had in ((limit, len(self._records)), (options.limit, here)) if most]
+                found = found[: min(room, default=None)]
+                self._records.extend(found)
+                here += len(found)
 
     def finish(self, source: str) -> Records:
         """Return the records, or raise with what is wrong."""
@@ -196,10 +198,10 @@ class _Reading:
         places = self._places if self._several else {id: f"{source}, {at}" for id, at in self._places.items()}
         return Records(self._records, kind=self._kind, source=source, dropped=self._dropped, places=places)
 
-    def _record(
+    def _found(
         self, row: Mapping[str, Any] | Problem, place: str, options: _Options
-    ) -> tuple[Record | list[Problem], str]:
-        """Return a row's record, or what is wrong with it, and the part that the row belongs to."""
+    ) -> tuple[tuple[Record, ...] | list[Problem], str]:
+        """Return a row's records, or what is wrong with it, and the part that the row belongs to."""
         if not isinstance(row, Problem) and options.format is not None:
             made = FORMATS[options.format](dict(row), place)
             if isinstance(made, list):
@@ -216,25 +218,28 @@ class _Reading:
         if isinstance(record, list):
             return record, ""
         part = _part_of(record, options.held_out)  # of the row as it is: reading it as another kind moves no row
-        record = _as_kind(record, options.kind)
+        records = _as_kind(record, options.kind)
         wanted = self._kind or options.kind or record.kind
-        if record.kind != wanted:
+        if records[0].kind != wanted:
             expected = f"a {wanted} row, as the ones before or as asked"
             fix = f"one kind per source; kind= can read it as {', '.join(_readable(natural))}"
             return [Problem(place, "row", expected, f"a {record.kind} row", fix)], ""
         self._kind = wanted
-        return self._unique(record, place, given=row.get("id") is not None), part
+        return self._unique(records, place, given=row.get("id") is not None), part
 
-    def _unique(self, record: Record, place: str, *, given: bool) -> Record | list[Problem]:
+    def _unique(self, records: Sequence[Record], place: str, *, given: bool) -> tuple[Record, ...] | list[Problem]:
         """Equal rows without ids get numbers behind their hash; equal ids in the data are a problem."""
-        if record.id in self._places:
-            if given:
-                found = f"{record.id!r}, as at {self._places[record.id]}"
-                return [Problem(place, "id", "an id of its own", found, "rename or remove one of the two")]
-            number = next(n for n in range(2, self._rows + 2) if f"{record.id}-{n}" not in self._places)
-            record = replace(record, id=f"{record.id}-{number}")
-        self._places[record.id] = place
-        return record
+        unique = []
+        for record in records:
+            if record.id in self._places:
+                if given:
+                    found = f"{record.id!r}, as at {self._places[record.id]}"
+                    return [Problem(place, "id", "an id of its own", found, "rename or remove one of the two")]
+                number = next(n for n in range(2, self._rows + 2) if f"{record.id}-{n}" not in self._places)
+                record = replace(record, id=f"{record.id}-{number}")
+            self._places[record.id] = place
+            unique.append(record)
+        return tuple(unique)
 
 
 def _overridden(options: _Options, given: Mapping[str, str], source: str) -> _Options:
@@ -291,6 +296,13 @@ _CONVERSIONS: dict[tuple[str, str], Callable[[Any], dict[str, Any]]] = {
     ("conversation", "text"): lambda r: {"text": "\n\n".join(texts(r))},
 }
 """(from, to) -> the content of the record as the other kind."""
+_SPLITS: dict[tuple[str, str], Callable[[Any], dict[str, dict[str, Any]]]] = {
+    ("preference", "feedback"): lambda r: {
+        "chosen": {"prompt": r.prompt, "completion": r.chosen, "label": True},
+        "rejected": {"prompt": r.prompt, "completion": r.rejected, "label": False},
+    },
+}
+"""(from, to) -> the contents of the records that one record falls into, under what their ids end with."""
 
 
 def _natural_kind(row: Mapping[str, Any], wanted: str | None) -> str | None:
@@ -302,15 +314,19 @@ def _natural_kind(row: Mapping[str, Any], wanted: str | None) -> str | None:
 
 
 def _readable(natural: str) -> list[str]:
-    return [natural, *(to for of, to in _CONVERSIONS if of == natural)]
+    return [natural, *(to for of, to in (*_CONVERSIONS, *_SPLITS) if of == natural)]
 
 
-def _as_kind(record: Record, kind: str | None) -> Record:
-    """Return the record as another kind where that is defined, else as it is."""
-    convert = _CONVERSIONS.get((record.kind, kind or record.kind))
-    if convert is None or kind is None:
-        return record
-    return CLASSES[kind](id=record.id, **convert(record), extra=record.extra)
+def _as_kind(record: Record, kind: str | None) -> tuple[Record, ...]:
+    """Return the record as another kind where that is defined, else as it is; one record may become several."""
+    way = (record.kind, kind or record.kind)
+    if kind is None or way not in (*_CONVERSIONS, *_SPLITS):
+        return (record,)
+    if way in _SPLITS:
+        contents = {f"{record.id}-{end}": content for end, content in _SPLITS[way](record).items()}
+    else:
+        contents = {record.id: _CONVERSIONS[way](record)}
+    return tuple(CLASSES[kind](id=id, **content, extra=record.extra) for id, content in contents.items())
 
 
 def tell(problems: Sequence[Problem]) -> str:

@@ -141,6 +141,8 @@ def _rows(
         rows = before[name].rows
         if rows is None:
             return None, f"what {', '.join(sources)} will hold"
+        if kind == "feedback" and before[name].kind == "preference":
+            rows *= 2  # both answers of a pair
         total += rows if limit is None else min(rows, limit)
         kinds.add(kind or before[name].kind or "")
     if limit is not None:

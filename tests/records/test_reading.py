@@ -97,6 +97,20 @@ def test_read_as_another_kind(tmp_path):
     assert "cannot" in refused(save(tmp_path, ROWS["text"]), kind="prompt")
 
 
+def test_a_pair_falls_into_two_thumbs(tmp_path):
+    pair = ROWS["preference"] | {"margin": 2}
+    up, down = read(save(tmp_path, pair | {"id": "a"}), kind="feedback")
+    assert up == Feedback("a-chosen", "who", " is it", True, {"margin": 2})
+    assert down == Feedback("a-rejected", "who", " isn't", False, {"margin": 2})
+    twice = read(save(tmp_path, pair, pair), kind="feedback")
+    assert len({record.id for record in twice}) == 4
+    assert twice.place(twice[3].id).endswith("line 2")
+    assert len(read(save(tmp_path, pair, pair), kind="feedback", limit=3)) == 3
+    assert len(read(f"{save(tmp_path, pair, pair)}?limit=1", kind="feedback")) == 1
+    message = refused(save(tmp_path, pair | {"id": "a"}, pair | {"id": "a"}), kind="feedback")
+    assert "line 2, id: expected an id of its own" in message
+
+
 def test_another_kind_reads_rows_whose_other_columns_mislead(tmp_path):
     row = {"prompt": "who", "completion": " is", "label": "news"}
     assert "label: expected true or false, found the text 'news'" in refused(save(tmp_path, row))
