@@ -27,10 +27,19 @@ class RaggedCache(Cache):
         layers: the model's number of layers.
         window: the model's sliding window in tokens, or None.
         mixed: whether layers with and without the window alternate (masks are then given by layer type).
+        prefix: keys and values [1, heads, P, D] of each layer that stand before every row, or none.
     """
 
-    def __init__(self, layers: int, *, window: int | None = None, mixed: bool = False):
-        self.own_layers = [_Layer(self) for _ in range(layers)]
+    def __init__(
+        self,
+        layers: int,
+        *,
+        window: int | None = None,
+        mixed: bool = False,
+        prefix: Sequence[tuple[Tensor, Tensor]] = (),
+    ):
+        self.own_layers = [_Layer(self, prefix[k] if prefix else None) for k in range(layers)]
+        self.prefix_length = prefix[0][0].shape[2] if prefix else 0
         super().__init__(layers=list(self.own_layers))
         self.window, self.mixed = window, mixed
         self.lengths = torch.zeros(0, dtype=torch.int64)
@@ -53,7 +62,7 @@ class RaggedCache(Cache):
         self.lengths = self.lengths.to(device)
 
     def end_prefill(self, lengths: Tensor) -> None:
-        """Take the new rows in; `lengths` int64 [prompts] are those of the forward's prompts."""
+        """Take the new rows in; `lengths` int64 [prompts] are those of the forward's prompts, with the prefix."""
         assert self.copies is not None
         self._set(torch.cat([self.lengths, lengths[self.copies]]))
         self.copies = None
@@ -102,8 +111,8 @@ class RaggedCache(Cache):
         return {"full_attention": full, "sliding_attention": windowed} if self.mixed else windowed
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return how many columns precede the forward's tokens: none while prefilling."""
-        return 0 if self.copies is not None else self.longest
+        """Return how many columns precede the forward's tokens: the prefix alone while prefilling."""
+        return self.prefix_length if self.copies is not None else self.longest
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
         """Return the number of keys that the forward's queries meet, and where they start."""
@@ -121,9 +130,9 @@ class _Layer(CacheLayerMixin):
     keys: Any
     values: Any
 
-    def __init__(self, cache: RaggedCache):
+    def __init__(self, cache: RaggedCache, prefix: tuple[Tensor, Tensor] | None):
         super().__init__()
-        self.cache = cache
+        self.cache, self.prefix = cache, prefix
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.keys = key_states.new_zeros((0, key_states.shape[1], 0, key_states.shape[3]))
@@ -136,6 +145,11 @@ class _Layer(CacheLayerMixin):
         cache = self.cache
         if cache.copies is None:
             return self._extend(key_states, value_states)
+        if self.prefix is not None:
+            key_states, value_states = (
+                torch.cat([before.to(own.dtype).expand(len(own), -1, -1, -1), own], dim=2)
+                for before, own in zip(self.prefix, (key_states, value_states))
+            )
         first, last, width = cache.rows, cache.rows + len(cache.copies), key_states.shape[2]
         self._reserve(last, max(width, cache.longest))
         self.keys[first:last, :, :width] = key_states[cache.copies]

@@ -201,7 +201,8 @@ class Local:
 
     @property
     def _positions(self) -> int | None:
-        return getattr(self._config, "max_position_embeddings", None)
+        own = getattr(self._config, "max_position_embeddings", None)
+        return None if own is None else own - self._policy.virtual_tokens
 
     def _maskable_attention(self) -> str:
         """Return the model's own attention implementation if it takes additive masks, else one that does."""

@@ -19,6 +19,7 @@ from fairlead.engines.draw import choose, row_generator, token_logprob
 from fairlead.engines.endings import Endings
 from fairlead.engines.kv import RaggedCache
 from fairlead.errors import EngineError, UnsupportedError
+from fairlead.forward import virtual
 from fairlead.forward.policy import Policy
 
 __all__ = ["Sampler", "check_decoding", "new_cache"]
@@ -123,12 +124,11 @@ class Sampler:
         copies = [i for i, request in enumerate(batch) for _ in request.samples]
         new = [self._row(request, sample) for request in batch for sample in request.samples]
         self.cache.begin_prefill(copies, self.device)
-        positions = torch.arange(ids.shape[1], device=self.device).expand(ids.shape)
-        hidden = self._forward(ids.to(self.device), positions, None)
+        hidden = _prefill(self.policy, ids.to(self.device), self.cache)
         logits = self._logits(hidden[torch.arange(len(batch), device=self.device), lengths - 1])
         if not torch.isfinite(logits).all():
             raise EngineError("the model's logits are not finite", fix="use dtype float32, or check its weights")
-        self.cache.end_prefill(lengths)
+        self.cache.end_prefill(lengths + self.policy.virtual_tokens)
         self.rows += new
         self._append(new, logits[torch.tensor(copies, device=self.device)])
         self._settle()
@@ -143,16 +143,10 @@ class Sampler:
         """Add one token to every row."""
         tokens = torch.tensor([[row.ids[-1]] for row in self.rows], device=self.device)
         mask = self.cache.decode_mask(self.policy.plain.dtype)
-        hidden = self._forward(tokens, self.cache.lengths[:, None], mask)
+        hidden = _extend(self.policy, tokens, self.cache, mask)
         self.cache.extend()
         self._append(self.rows, self._logits(hidden[:, -1]))
         self._settle()
-
-    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | dict[str, Tensor] | None) -> Tensor:
-        output = self.policy.plain.base_model(
-            input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=self.cache, use_cache=True
-        )
-        return output.last_hidden_state
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return self.head.tile(hidden, 0, len(self.head.weight))
@@ -183,13 +177,55 @@ class Sampler:
         return Completion(text, ids, logprobs, FinishReason.STOP if ended else FinishReason.LENGTH)
 
 
+def _prefill(policy: Policy, ids: Tensor, cache: RaggedCache) -> Tensor:
+    """Return the hidden states [N, W, H] of new prompts, ids [N, W], and put their keys into the cache."""
+    base, count = policy.plain.base_model, policy.virtual_tokens
+    places = torch.arange(count + ids.shape[1], device=ids.device).expand(len(ids), -1)
+    if not count:
+        return base(input_ids=ids, position_ids=places, past_key_values=cache, use_cache=True).last_hidden_state
+    embedded = policy.plain.get_input_embeddings()(ids)
+    before = virtual.embeddings_of(policy.model, len(ids))
+    if before is None:
+        places = places[:, count:]
+    else:
+        embedded = torch.cat([before.to(embedded.dtype), embedded], dim=1)
+    states = base(inputs_embeds=embedded, position_ids=places, past_key_values=cache, use_cache=True).last_hidden_state
+    return states[:, -ids.shape[1] :]
+
+
+def _extend(policy: Policy, ids: Tensor, cache: RaggedCache, mask: Tensor | dict[str, Tensor] | None) -> Tensor:
+    """Return the hidden states [N, 1, H] of one more token per row, ids [N, 1]."""
+    return policy.plain.base_model(
+        input_ids=ids,
+        position_ids=cache.lengths[:, None],
+        attention_mask=mask,
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+
+
+def _whole(policy: Policy, ids: Tensor, places: Tensor) -> Tensor:
+    """Return the hidden states [N, W, H] of rows in one forward, without a cache of ours."""
+    if not policy.virtual_tokens:
+        return policy.plain.base_model(input_ids=ids, position_ids=places, use_cache=False).last_hidden_state
+    embedded = policy.plain.get_input_embeddings()(ids)
+    return virtual.hidden_states(policy.model, embedded, places, torch.ones_like(ids))
+
+
 def new_cache(policy: Policy) -> RaggedCache:
-    """Return an empty cache that fits the model's layers and sliding windows."""
+    """Return an empty cache that fits the model's layers, sliding windows and virtual tokens.
+
+    Raises:
+        UnsupportedError: keys and values of virtual tokens under a sliding window.
+    """
     config = policy.plain.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None)
     slides = "sliding_attention" in kinds if kinds else window is not None
-    return RaggedCache(config.num_hidden_layers, window=window if slides else None, mixed=len(kinds) > 1)
+    prefix = virtual.keys_and_values_of(policy.model) if policy.virtual_tokens else []
+    if prefix and slides:
+        raise UnsupportedError("a prefix cannot be decoded under a sliding window", fix="use another adapter type")
+    return RaggedCache(config.num_hidden_layers, window=window if slides else None, mixed=len(kinds) > 1, prefix=prefix)
 
 
 @torch.inference_mode()
@@ -204,23 +240,16 @@ def check_decoding(policy: Policy) -> None:
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, vocabulary, (3, max(lengths) + steps))).to(device)
     places = torch.arange(ids.shape[1], device=device).expand(ids.shape)
     rows, ends = torch.arange(3, device=device), torch.tensor(lengths, device=device)
-    base, cache = policy.plain.base_model, new_cache(policy)
-    name = type(policy.plain).__name__
+    cache, name = new_cache(policy), type(policy.plain).__name__
     try:
-        wanted = base(input_ids=ids, position_ids=places, use_cache=False).last_hidden_state
+        wanted = _whole(policy, ids, places)
         cache.begin_prefill(range(3), device)
-        width = max(lengths)
-        base(input_ids=ids[:, :width], position_ids=places[:, :width], past_key_values=cache, use_cache=True)
-        cache.end_prefill(ends)
+        _prefill(policy, ids[:, : max(lengths)], cache)
+        cache.end_prefill(ends + policy.virtual_tokens)
         gap = torch.zeros((), device=device)
         for step in range(steps):
-            states = base(
-                input_ids=ids[rows, ends + step][:, None],
-                position_ids=cache.lengths[:, None],
-                attention_mask=cache.decode_mask(policy.plain.dtype),
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state[:, -1]
+            mask = cache.decode_mask(policy.plain.dtype)
+            states = _extend(policy, ids[rows, ends + step][:, None], cache, mask)[:, -1]
             cache.extend()
             gap = torch.maximum(gap, (states - wanted[rows, ends + step]).abs().max().float())
     except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:

@@ -6,29 +6,12 @@ gradient, and go straight into the transformer, whose hidden states are all that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Virtual", "hidden_states", "made_by", "virtual_count"]
-
-
-@dataclass(frozen=True)
-class Virtual:
-    """Virtual tokens of N rows; one of the two is there."""
-
-    count: int
-    """P tokens."""
-    embeddings: Tensor | None = None
-    """[N, P, H]: stand before the rows' embeddings."""
-    cache: Any = None
-    """A transformers cache that holds their keys and values in every layer, [N, heads, P, D]."""
-
-    def keys_and_values(self) -> list[tuple[Tensor, Tensor]]:
-        """Return each layer's keys and values; empty where the tokens are embeddings."""
-        return [] if self.cache is None else [(layer.keys, layer.values) for layer in self.cache.layers]
+__all__ = ["embeddings_of", "hidden_states", "keys_and_values_of", "virtual_count"]
 
 
 def virtual_count(model: Any) -> int:
@@ -37,15 +20,21 @@ def virtual_count(model: Any) -> int:
     return config.num_virtual_tokens if config is not None and config.is_prompt_learning else 0
 
 
-def made_by(model: Any, rows: int) -> Virtual:
-    """Return the virtual tokens of as many rows, made anew so that they carry a gradient.
+def embeddings_of(model: Any, rows: int) -> Tensor | None:
+    """Return the embeddings [N, P, H] of N rows' virtual tokens; None where these are keys and values (a prefix).
 
     Args:
         model: a peft model with at least one virtual token.
         rows: N.
     """
-    count, made = virtual_count(model), model.get_prompt(batch_size=rows)
-    return Virtual(count, embeddings=made) if isinstance(made, Tensor) else Virtual(count, cache=made)
+    made = model.get_prompt(batch_size=rows)
+    return made if isinstance(made, Tensor) else None
+
+
+def keys_and_values_of(model: Any) -> list[tuple[Tensor, Tensor]]:
+    """Return a prefix's keys and values [1, heads, P, D] in each layer; empty where virtual tokens are embeddings."""
+    made = model.get_prompt(batch_size=1)
+    return [] if isinstance(made, Tensor) else [(layer.keys, layer.values) for layer in made.layers]
 
 
 def hidden_states(model: Any, embedded: Tensor, position_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -57,24 +46,23 @@ def hidden_states(model: Any, embedded: Tensor, position_ids: Tensor, attention_
         position_ids: int64 [N, L], counted from 0 without virtual tokens.
         attention_mask: int64 [N, L].
     """
-    rows = len(embedded)
-    virtual = made_by(model, rows)
-    base = model.get_base_model().base_model
-    seen = torch.cat([attention_mask.new_ones(rows, virtual.count), attention_mask], dim=1)
-    position_ids = position_ids + virtual.count
-    if virtual.embeddings is None:
+    rows, count = len(embedded), virtual_count(model)
+    base, made = model.get_base_model().base_model, model.get_prompt(batch_size=rows)
+    seen = torch.cat([attention_mask.new_ones(rows, count), attention_mask], dim=1)
+    position_ids = position_ids + count
+    if not isinstance(made, Tensor):
         return base(
             inputs_embeds=embedded,
             position_ids=position_ids,
             attention_mask=seen,
-            past_key_values=virtual.cache,
+            past_key_values=made,
             use_cache=True,
         ).last_hidden_state
-    before = torch.arange(virtual.count, device=embedded.device).expand(rows, -1)
+    before = torch.arange(count, device=embedded.device).expand(rows, -1)
     states = base(
-        inputs_embeds=torch.cat([virtual.embeddings.to(embedded.dtype), embedded], dim=1),
+        inputs_embeds=torch.cat([made.to(embedded.dtype), embedded], dim=1),
         position_ids=torch.cat([before, position_ids], dim=1),
         attention_mask=seen,
         use_cache=False,
     ).last_hidden_state
-    return states[:, virtual.count :]
+    return states[:, count:]

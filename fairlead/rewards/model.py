@@ -70,7 +70,7 @@ class ModelReward:
         model: Any = models.load_model(self.model, dtype=self.dtype, device=self.device, head="score")
         limit = model.config.get_text_config().max_position_embeddings
         policy = Policy(model, layout=pick_layout(model, limit)[0], score_head=True)
-        return policy.eval(), renderer, limit
+        return policy.eval(), renderer, limit - policy.virtual_tokens
 
     def _groups(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[Group]:
         _, renderer, limit = self._loaded
