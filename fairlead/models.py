@@ -92,7 +92,7 @@ def pick_device() -> str:
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of model `name`; a LoRA folder without its own uses its base model's.
+    """Load the tokenizer of model `name`; an adapter folder without its own uses its base model's.
 
     Raises:
         ModelError: no such model, or one without tokenizer files.
@@ -126,7 +126,7 @@ def load_model(
     """Load model `name` in evaluation mode.
 
     Args:
-        name: `harbor:NAME`, a folder (of a model, or of a LoRA adapter, which is put on its base), or a hub id.
+        name: `harbor:NAME`, a folder (of a model, or of an adapter, which is put on its base), or a hub id.
         dtype: one of `DTYPES`.
         device: where to; None picks the best there is.
         head: "lm" for next-token logits, "score" for one number per token position (a reward model). The score head
@@ -283,12 +283,19 @@ def _check_filled(name: str, model: Any, missing: Iterable[str], *, new_head: bo
 
 def _with_adapter(name: str, folder: Path, dtype: str, head: Literal["lm", "score"]) -> Any:
     try:
-        from peft import PeftModel
+        from peft import PeftConfig, PeftModel
     except ImportError as error:
-        raise MissingExtraError("peft", "peft", f"{name} is a LoRA adapter, and loading it") from error
-    base = load_model(_adapter_base(folder), dtype=dtype, device="cpu", head=head)
+        raise MissingExtraError("peft", "peft", f"{name} is an adapter, and loading it") from error
+    base: Any = load_model(_adapter_base(folder), dtype=dtype, device="cpu", head=head)
     try:
-        return PeftModel.from_pretrained(base, str(folder))
+        config: Any = PeftConfig.from_pretrained(str(folder))
+        if config.task_type == "SEQ_CLS" and head == "lm":
+            what = "is an adapter of a reward model, not of a language model"
+            raise ModelError(what, place=name, fix="load it with head='score'")
+        if config.task_type == "CAUSAL_LM" and head == "score":
+            # A language model's adapter under a new score head: only peft's classes for tasks would refuse it.
+            config.task_type = None
+        return PeftModel.from_pretrained(base, str(folder), config=config)
     except (OSError, ValueError, RuntimeError) as error:
         raise _unloadable("adapter", name, error) from error
 

@@ -23,7 +23,7 @@ class Export:
     """Merge adapters, change the number format, save as a plain folder, and check the copy's logits."""
 
     model: str
-    """What to export: `harbor:NAME`, a directory (of a model or of a LoRA adapter), or a hub id."""
+    """What to export: `harbor:NAME`, a directory (of a model or of an adapter), or a hub id."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Number format of the exported weights."""
     shard_size: str = "5GB"
@@ -56,6 +56,12 @@ class Export:
         probes = _probes(model)
         before = _logits(model, probes)
         adapter = hasattr(model, "merge_and_unload")
+        if hasattr(model, "peft_config") and not adapter:
+            raise ModelError(
+                "an adapter of virtual tokens (prefix, prompt, p_tuning) cannot be merged into weights",
+                place=self.model,
+                fix="use its folder as it is, beside the base model: every step that takes a model does",
+            )
         if adapter:
             model = model.merge_and_unload()
             drift = float((_logits(model, probes) - before).abs().max())

@@ -75,7 +75,9 @@ def save_model(run: Run, folder: Path, result: TrainResult) -> None:
         half = result.model.with_name(".half-model")
         shutil.rmtree(half, ignore_errors=True)
         with models.quiet():
-            run.plain.model.save_pretrained(half, state_dict=own)
+            # The base's embeddings never change under an adapter; left to itself peft asks the hub whether they did.
+            options = {} if run.materials.config.adapter is None else {"save_embedding_layers": False}
+            run.plain.model.save_pretrained(half, state_dict=own, **options)
             run.materials.tokenizer.save_pretrained(half)
         write_card(half, run.materials, result.metrics, result.steps)
         shutil.rmtree(result.model, ignore_errors=True)
