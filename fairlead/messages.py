@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict, cast
 
-__all__ = ["ROLES", "Message", "Prompt"]
+__all__ = ["ROLES", "Message", "Prompt", "instruct"]
 
 ROLES = ("system", "user", "assistant")
 """The roles that messages can have."""
@@ -22,3 +22,25 @@ class Message(TypedDict):
 
 Prompt: TypeAlias = str | Sequence[Message]
 """Raw text (no template is applied) or a list of messages (rendered by the model's chat template)."""
+
+
+def instruct(prompt: Prompt, instruction: str, role: str = "system") -> Prompt:
+    """Return `prompt` with an instruction before it; an empty one changes nothing.
+
+    Args:
+        prompt: what is asked.
+        instruction: what to bear in mind.
+        role: "system" puts it into the system message, before what that says already; "user" before the first words of
+            the user. Raw text has no roles: there it stands before the text in either case.
+    """
+    if not instruction:
+        return prompt
+    if isinstance(prompt, str):
+        return f"{instruction}\n{prompt}"
+    turns = [dict(turn) for turn in prompt]
+    at = next((i for i, turn in enumerate(turns) if turn["role"] == role), None)
+    if at is None:
+        turns.insert(0, {"role": role, "content": instruction})
+    else:
+        turns[at]["content"] = f"{instruction}\n{turns[at]['content']}"
+    return cast(Prompt, turns)
