@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,6 +44,8 @@ class Desk:
     """The policy's tokenizer."""
     training: Part
     """The training data, which a fitted column is fitted on."""
+    notes: list[str] = field(default_factory=list)
+    """What columns have to tell about the data: sentences, shown before the first step."""
 
 
 class Column(Protocol):

@@ -92,6 +92,8 @@ def _introduce(run: Run, journal: Journal) -> None:
         return
     if run.layout_note:
         journal.say(f"layout padded: {run.layout_note}")
+    for note in run.notes:
+        journal.say(note)
     lengths = run.materials.lengths
     for what, ids in (("dropped", lengths.dropped), ("truncated", lengths.truncated)):
         if ids:

@@ -65,6 +65,8 @@ class Run:
     """Held-out data; no groups without evaluation data."""
     layout_note: str
     """Why the layout is not the fastest; empty otherwise."""
+    notes: list[str] = field(default_factory=list)
+    """What columns have to tell about the data."""
     progress: Progress = field(default_factory=Progress)
     """Where the run is."""
     memory: dict[str, Tensor] = field(default_factory=dict)
@@ -241,7 +243,7 @@ def prepare(materials: Materials, accelerator: Any) -> Run:
     prepared = [_prepare_data(part, materials, desk) for part in parts]
     teacher = load_teacher(materials, desk) if objective.needs.divergence else None
     held_out = prepared[1] if len(prepared) == 2 else Prepared([])
-    run = Run(materials, accelerator, policy, teacher, optimizer, schedule, prepared[0], held_out, note)
+    run = Run(materials, accelerator, policy, teacher, optimizer, schedule, prepared[0], held_out, note, desk.notes)
     if isinstance(objective, Memory):
         run.memory = objective.init()
     if config.trackers:
