@@ -45,6 +45,7 @@ _OBJECTIVES = "fairlead.training.objectives"
 # fmt: off
 ENTRIES: tuple[Entry, ...] = (
     Entry("sft", "objective", f"{_OBJECTIVES}.sft:SFT", "2203.02155", "supervised fine-tuning: negative log-likelihood of the trained tokens"),
+    Entry("mixture_of_instructions", "objective", f"{_OBJECTIVES}.mixture_of_instructions:MixtureOfInstructions", "2404.18410", "fine-tuning on balanced chunks of several domains, each under its own system prompt"),
     Entry("dpo", "objective", f"{_OBJECTIVES}.dpo:DPO", "2305.18290", "direct preference optimisation on chosen/rejected pairs"),
     Entry("kto", "objective", f"{_OBJECTIVES}.kto:KTO", "2402.01306", "Kahneman-Tversky optimisation from thumbs up and down, no pairs"),
     Entry("orpo", "objective", f"{_OBJECTIVES}.orpo:ORPO", "2403.07691", "odds-ratio preference optimisation: SFT and preference in one stage, no reference"),
@@ -52,6 +53,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("simpo", "objective", f"{_OBJECTIVES}.simpo:SimPO", "2405.14734", "preference loss on log-probs per token with a target margin, no reference"),
     Entry("rrhf", "objective", f"{_OBJECTIVES}.rrhf:RRHF", "2304.05302", "ranked answers: the better one likelier per token, and SFT on the best"),
     Entry("absolute_likelihood", "objective", f"{_OBJECTIVES}.absolute_likelihood:AbsoluteLikelihood", "2409.10571", "aligned SFT: odds of chosen answers up, of rejected ones down, each by itself"),
+    Entry("bco", "objective", f"{_OBJECTIVES}.bco:BCO", "2404.04656", "binary classifier optimisation from thumbs up and down, with a reward shift and matched prompts"),
     Entry("reward_model", "objective", f"{_OBJECTIVES}.reward_model:RewardModel", "2307.09288", "Bradley-Terry reward model on a sequence-score head; soft labels, absolute scores"),
     Entry("gkd", "objective", f"{_OBJECTIVES}.gkd:GKD", "2306.13649", "generalised knowledge distillation: token-wise forward KL, reverse KL or Jensen-Shannon divergence to a teacher"),
     Entry("weak_to_strong", "objective", f"{_OBJECTIVES}.weak_to_strong:WeakToStrong", "2410.12621", "cross-entropy to a weaker model's soft labels, optionally mixed with the student's own hardened opinion"),

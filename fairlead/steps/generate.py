@@ -52,7 +52,8 @@ class Generate:
     reward: str | dict[str, Any] | None = None
     """Catalog name of the reward that values the answers, or a mapping of `name` and its fields."""
     keep: Keep = "all"
-    """`all` answers, the `best`, the `best_worst` as a preference pair, or a `ranking` of all with their scores."""
+    """`all` answers, the `best`, the `best_worst` as a preference pair, or a `ranking` of all with their scores; a
+    prompt whose answers are all worth the same gives neither pair nor ranking, and is counted."""
     format: str | None = None
     """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt."""
     limit: int | None = None
@@ -176,15 +177,14 @@ def _kept(rows: Iterable[dict[str, Any]], keep: Keep, counts: Counter[str]) -> I
             yield _conversation(row, max(usable, key=lambda i: values[i]), row["id"])
         elif len(usable) < 2:
             counts["with_one_usable_answer"] += 1
+        elif len({values[i] for i in usable}) == 1:
+            counts["with_equal_rewards"] += 1
         elif keep == "ranking":
             turns = [_turn(row, texts[i]) for i in usable]
             scores = [values[i] for i in usable]
             yield {"id": row["id"], "prompt": row["prompt"], "completions": turns, "scores": scores}
         else:
             best, worst = max(usable, key=lambda i: values[i]), min(usable, key=lambda i: values[i])
-            if values[best] == values[worst]:
-                counts["with_equal_rewards"] += 1
-                continue
             pair = {"chosen": _turn(row, texts[best]), "rejected": _turn(row, texts[worst])}
             scores = {"chosen_reward": values[best], "rejected_reward": values[worst]}
             yield {"id": row["id"], "prompt": row["prompt"], **pair, **scores}

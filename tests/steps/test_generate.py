@@ -60,8 +60,8 @@ def test_best_ranking_and_all():
     ranking, counts = kept(ROWS, "ranking")
     assert [(row["id"], row["completions"], row["scores"]) for row in ranking] == [
         ("1", ["a", "b", "c"], [0.1, 0.9, 0.5]),
-        ("2", ["a", "b", "c"], [0.5, 0.5, 0.5]),
     ]
+    assert counts == {"with_equal_rewards": 1, "with_one_usable_answer": 1, "without_usable_answer": 1}
     every, counts = kept([answered(["a", ""], [None, None], name="1"), answered(["x"], [None], name="2")], "all")
     assert [(row["id"], row["completion"]) for row in every] == [("1-0", "a"), ("2", "x")]
     assert counts == {}

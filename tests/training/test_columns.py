@@ -43,8 +43,9 @@ def test_one_number_a_list_or_two_columns(part):
 
 
 def test_optional_ones_are_nan(part):
-    found = column(part({"score": 1.0}, {}, {"score_chosen": 1.0}), FromRecord("score", required=False))
-    np.testing.assert_array_equal(found, [[1, 1], [np.nan, np.nan], [1, np.nan]])
+    given = part({"score": 1.0}, {}, {"score_chosen": 1.0}, {"score_rejected": 2.0})
+    found = column(given, FromRecord("score", required=False))
+    np.testing.assert_array_equal(found, [[1, 1], [np.nan, np.nan], [1, np.nan], [np.nan, 2]])
 
 
 @pytest.mark.parametrize(

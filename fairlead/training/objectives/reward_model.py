@@ -1,18 +1,66 @@
-"""Bradley-Terry reward model on a sequence-score head (Llama 2, arXiv 2307.09288, equation 2)."""
+"""Reward model on a sequence-score head: Bradley-Terry on pairs (Llama 2, arXiv 2307.09288, equation 2), with soft
+labels, and with a squared distance to absolute scores (arXiv 2410.14940)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fairlead.errors import UsageError
-from fairlead.training.columns import FromRecord
+from fairlead.errors import DataError, UsageError
+from fairlead.training.columns import Desk, FromRecord, Part
 from fairlead.training.objectives.base import Loss, Needs, Scores, pair_rows
 
-__all__ = ["RewardModel"]
+__all__ = ["Probability", "RewardModel", "SomewhereGiven"]
+
+
+@dataclass(frozen=True)
+class SomewhereGiven:
+    """An optional number per completion that at least one record must have."""
+
+    name: str
+    """Column of the data (or NAME_chosen and NAME_rejected), and key in `Scores.fields`."""
+
+    def supply(self, part: Part, desk: Desk) -> list[np.ndarray]:
+        """Read the column.
+
+        Raises:
+            DataError: no record has it, or one is not a number.
+        """
+        found = FromRecord(self.name, required=False).supply(part, desk)
+        if all(np.isnan(values).all() for values in found):
+            raise DataError(
+                f"no record has {self.name!r}",
+                place=part.records.source,
+                fix=f"give numbers in {self.name}_chosen and {self.name}_rejected, or set what uses them to 0",
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Probability:
+    """An optional probability per record."""
+
+    name: str
+    """Column of the data, and key in `Scores.fields`."""
+
+    def supply(self, part: Part, desk: Desk) -> list[np.ndarray]:
+        """Read the column.
+
+        Raises:
+            DataError: a value outside [0, 1], or not a number.
+        """
+        found = FromRecord(self.name, required=False).supply(part, desk)
+        for group, values in zip(part.groups, found, strict=True):
+            if ((values < 0) | (values > 1)).any():
+                raise DataError(
+                    f"{self.name!r} is {values.tolist()}",
+                    place=part.records.place(group.id),
+                    fix="give a probability in [0, 1]",
+                )
+        return found
 
 
 @dataclass(frozen=True)
@@ -21,36 +69,52 @@ class RewardModel:
 
     centring: float = 0.0
     """Weight of (r_chosen + r_rejected)^2, which keeps rewards near zero (arXiv 2312.09244); 0.01 is usual."""
+    pointwise: float = 0.0
+    """Weight of (r - s)^2 for every answer whose absolute score s the data give, in `score_chosen` and
+    `score_rejected`; 0.1 for scores in [0, 1] is a start."""
 
-    needs: ClassVar[Needs] = Needs(
-        record="preference", score_head=True, columns=(FromRecord("margin", required=False),)
-    )
+    @property
+    def needs(self) -> Needs:
+        """Pairs with an optional margin, an optional probability, and scores where they count."""
+        columns = (FromRecord("margin", required=False), Probability("chosen_probability"))
+        scored = (SomewhereGiven("score"),) if self.pointwise else ()
+        return Needs(record="preference", score_head=True, columns=(*columns, *scored))
 
     def __post_init__(self) -> None:
-        if self.centring < 0:
-            raise UsageError(f"reward_model.centring is {self.centring}", fix="use a weight >= 0")
+        for name in ("centring", "pointwise"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"reward_model.{name} is {getattr(self, name)}", fix="use a weight >= 0")
 
     def __call__(self, scores: Scores) -> Loss:
-        """Return the summed pair loss; a `margin` field of the records is taken off the difference.
+        """Return the summed pair loss.
 
-        Metrics: `accuracy` (strict), `margin`, `reward_chosen`, `reward_rejected`.
+        Of the records' own columns, `margin` is taken off the difference; `chosen_probability`, the probability that
+        the chosen answer is the better one, weighs the loss of this order against that of the other (1 where it is
+        absent); an absent score takes no part in `pointwise`.
+
+        Metrics: `accuracy` (strict), `margin`, `reward_chosen`, `reward_rejected`; with `pointwise` also `score_error`,
+        the mean squared distance to the scores that there are.
         """
         chosen, rejected = pair_rows(scores)
         reward = scores.require("score").float()
-        wanted = scores.require("margin")[chosen].float().nan_to_num(0.0)
+        margin = scores.require("margin")[chosen].float().nan_to_num(0.0)
+        right = scores.require("chosen_probability")[chosen].float().nan_to_num(1.0)
         difference = reward[chosen] - reward[rejected]
-        losses = -F.logsigmoid(difference - wanted)
+        losses = -right * F.logsigmoid(difference - margin) - (1 - right) * F.logsigmoid(margin - difference)
         if self.centring:
             losses = losses + self.centring * (reward[chosen] + reward[rejected]) ** 2
         count = torch.tensor(float(len(chosen)), device=reward.device)
+        total = losses.sum()
         metrics = {
-            "accuracy": (difference > 0).float(),
-            "margin": difference,
-            "reward_chosen": reward[chosen],
-            "reward_rejected": reward[rejected],
+            "accuracy": ((difference > 0).float().sum(), count),
+            "margin": (difference.detach().sum(), count),
+            "reward_chosen": (reward.detach()[chosen].sum(), count),
+            "reward_rejected": (reward.detach()[rejected].sum(), count),
         }
-        return Loss(
-            sum=losses.sum(),
-            count=count,
-            metrics={name: (values.detach().sum(), count) for name, values in metrics.items()},
-        )
+        if self.pointwise:
+            wanted = scores.fields["score"].float()
+            given = ~wanted.isnan()
+            error = ((reward - wanted.nan_to_num(0.0)) ** 2)[given].sum()
+            total = total + self.pointwise * error
+            metrics["score_error"] = (error.detach(), given.sum().float())
+        return Loss(sum=total, count=count, metrics=metrics)

@@ -1,4 +1,4 @@
-"""SFT: exact values, and the variant that weights tokens by their probability."""
+"""SFT: exact values, the variant that weights tokens by their probability, and three ways to divide."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from known_scores import CHOSEN, mean, scores
 
 import fairlead
 from fairlead.errors import UsageError
+
+LONG = {"policy": [[-2.0] * 10, [-1.0] * 990], "reference": [0.0, 0.0], "groups": (0, 1), "chosen": (1, 1)}
 
 
 def test_sft():
@@ -28,6 +30,29 @@ def test_dft_weights_tokens_by_their_probability():
     torch.testing.assert_close(given.policy.grad, -torch.tensor([[-0.5, -2.0]]).exp())
 
 
-def test_an_unknown_loss_is_named():
+@pytest.mark.parametrize(
+    ("reduction", "total", "count"),
+    [("token", 1010.0, 1000), ("sequence", 3.0, 2), ("constant", 0.4931640625, 2)],
+)
+def test_reductions(reduction, total, count):
+    loss = fairlead.objective("sft", reduction=reduction)(scores(**LONG))
+    assert float(loss.sum.detach()) == pytest.approx(total)
+    assert float(loss.count) == count
+    assert float(loss.metrics["nll"][0] / loss.metrics["nll"][1]) == pytest.approx(1.01)
+
+
+def test_what_a_token_of_a_long_answer_weighs():
+    """As much as one of a short answer, except where sequences weigh the same: there, its share of its own length."""
+    for reduction, share in (("token", 1.0), ("sequence", 10 / 990), ("constant", 1.0)):
+        given = scores(**LONG)
+        fairlead.objective("sft", reduction=reduction)(given).sum.backward()
+        assert float(given.policy.grad[1, 0] / given.policy.grad[0, 0]) == pytest.approx(share)
+
+
+def test_bad_fields_are_named():
     with pytest.raises(UsageError, match="nll"):
         fairlead.objective("sft", loss="nnl")
+    with pytest.raises(UsageError, match="sequence"):
+        fairlead.objective("sft", reduction="sequnce")
+    with pytest.raises(UsageError, match="constant"):
+        fairlead.objective("sft", reduction="constant", constant=0)
