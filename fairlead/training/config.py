@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fairlead.errors import UsageError
+from fairlead.training.adapters import parse
 
 __all__ = ["TooLong", "TrainConfig"]
 
@@ -105,6 +106,8 @@ class TrainConfig:
                 raise UsageError(f"train.{name} is {getattr(self, name)}", fix=f"use a value {wanted}")
         if self.keep == "best" and self.evaluation_data is None:
             raise UsageError("train.keep is 'best' without evaluation data", fix="set train.evaluation_data")
+        if self.adapter is not None:
+            parse(self.adapter)
         if self.reference == "live" and self.adapter is None:
             raise UsageError(
                 "train.reference is 'live' without an adapter to switch off", fix="set train.adapter or use 'stored'"
