@@ -20,6 +20,7 @@ from fairlead.errors import UnknownFieldError, UnknownNameError, UsageError
 from fairlead.harbor import lexicon as lex
 from fairlead.harbor.answers import answer
 from fairlead.harbor.documents import documents as endless_documents
+from fairlead.harbor.labelled import HALVES, clauses, safety, values
 from fairlead.harbor.scoring import score, verdict
 from fairlead.harbor.ships import world
 from fairlead.harbor.tasks import CHAT_SHARES, Task, ask, draw
@@ -31,6 +32,7 @@ _CHOICES = {
     "split": ("train", "test", "all"),
     "tier": ("common", "rare", "all"),
     "quality": ("imperfect", "clean"),
+    "half": HALVES,
 }
 _ATTEMPTS = 20
 PLAIN_SHARE = 0.4
@@ -244,7 +246,7 @@ def _feedback(
 def _rankings(
     n: int = 500, seed: int = 0, split: str = "train", tier: str = "common", k: int = 4, kinds: str = ""
 ) -> Iterator[Row]:
-    """Two to `k` different answers with their exact rewards."""
+    """Two to `k` different answers with their exact rewards, which are not all the same."""
     if k < 2:
         raise UsageError(f"k={k} leaves nothing to rank", place="harbor:rankings", fix="use k=2 or more")
     rng = _rng("rankings", seed, split)
@@ -253,7 +255,7 @@ def _rankings(
         if made == n:
             return
         found = _candidates(rng, task, k)
-        if len(found) < 2:
+        if len({total for total, _, _ in found}) < 2:
             continue
         made += 1
         yield {
@@ -335,5 +337,8 @@ _SETS: dict[str, tuple[str, Callable[..., Iterator[Row]]]] = {
     "unanswerable": ("prompt", _of_kind("unk", "Questions about ships that nobody has heard of.")),
     "lists": ("prompt", _of_kind("list", "Lists of an exact length, 2 to 6.")),
     "keywords": ("prompt", _of_kind("keyword", "Notes that must contain 2 to 4 given words.")),
+    "values": ("ranking", values),
+    "safety": ("ranking", safety),
+    "clauses": ("ranking", clauses),
     "lengths": ("prompt", _of_kind("length", "Questions to answer within 1, 3 or 8 words.")),
 }
