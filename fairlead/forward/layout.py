@@ -39,8 +39,8 @@ class Group:
     """int64 [P], P >= 1."""
     branches: tuple[Branch, ...]
     """K completions."""
-    fields: dict[str, np.ndarray] = field(default_factory=dict)
-    """name -> [K], a value per completion."""
+    fields: dict[str, np.ndarray | tuple[np.ndarray, ...]] = field(default_factory=dict)
+    """name -> [K], a value per completion; or K arrays [C_k], a value per token."""
     reference: tuple[np.ndarray, ...] | None = None
     """float32 [C_k] each: log-probs under the reference model, 0 where a token does not count."""
     teacher: tuple[np.ndarray, ...] | None = None
@@ -76,7 +76,7 @@ class Batch:
     teacher: Tensor | None
     """float32 [N, T] or None."""
     fields: dict[str, Tensor]
-    """name -> [N]."""
+    """name -> [N], or [N, T] for values per token (0 beyond a completion's end)."""
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""
@@ -150,7 +150,7 @@ def lay_out(groups: Sequence[Group], layout: str = "shared") -> Batch:
         group=torch.from_numpy(np.repeat(np.arange(len(groups)), [len(g.branches) for g in groups])),
         reference=_padded([g.reference for g in groups], mask.shape),
         teacher=_padded([g.teacher for g in groups], mask.shape),
-        fields=_columns(groups),
+        fields=_columns(groups, mask.shape),
     )
 
 
@@ -218,9 +218,19 @@ def _padded(logprobs: Sequence[tuple[np.ndarray, ...] | None], shape: tuple[int,
     return torch.from_numpy(values)
 
 
-def _columns(groups: Sequence[Group]) -> dict[str, Tensor]:
-    names = set.intersection(*(set(g.fields) for g in groups))
-    return {name: torch.from_numpy(np.concatenate([g.fields[name] for g in groups])) for name in sorted(names)}
+def _columns(groups: Sequence[Group], shape: tuple[int, ...]) -> dict[str, Tensor]:
+    names = sorted(set.intersection(*(set(g.fields) for g in groups)))
+    return {name: torch.from_numpy(_column([g.fields[name] for g in groups], shape)) for name in names}
+
+
+def _column(parts: Sequence[np.ndarray | tuple[np.ndarray, ...]], shape: tuple[int, ...]) -> np.ndarray:
+    rows = [row for part in parts for row in part]
+    if not isinstance(parts[0], tuple):
+        return np.array(rows)
+    values = np.zeros(shape, dtype=rows[0].dtype)
+    for n, row in enumerate(rows):
+        values[n, : len(row)] = row
+    return values
 
 
 def _width(group: Group) -> int:
