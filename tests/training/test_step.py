@@ -36,7 +36,7 @@ def config_for(objective, model, **changes) -> TrainConfig:
 
 
 def assert_same(one, other, tolerance=1e-6):
-    assert one["loss"] == pytest.approx(other["loss"], abs=tolerance)
+    assert one["loss"] == pytest.approx(other["loss"], abs=tolerance, rel=1e-6)
     assert one["gradients"].keys() == other["gradients"].keys()
     for name, gradient in one["gradients"].items():
         torch.testing.assert_close(gradient, other["gradients"][name], atol=tolerance, rtol=1e-5, msg=name)
