@@ -50,9 +50,13 @@ class _Bucket:
     keys: Tensor
     """int64 [B * K]."""
     mask: Tensor | None
-    """bool [B, 1, Q, K]; None when plain causal attention is exact."""
+    """bool [B, 1, Q, K]; None without prefixes: plain causal attention is exact, padding lies after every real key."""
     size: int
     """B."""
+
+    def rows(self, states: Tensor) -> Tensor:
+        """Return [B * Q, heads, D] states as [B, heads, Q, D]."""
+        return states.unflatten(0, (self.size, -1)).transpose(1, 2)
 
     def to(self, device: torch.device | str) -> _Bucket:
         mask = None if self.mask is None else self.mask.to(device)
@@ -65,6 +69,8 @@ class BlockAttention:
     def __init__(self, segments: Sequence[Segment]):
         groups = _share_calls(segments)
         self.buckets = [_bucket(g) for g in groups]
+        self.queries = torch.cat([b.queries for b in self.buckets])
+        self.keys = torch.cat([b.keys for b in self.buckets])
         self.order = _row_order(groups, length=sum(s.length for s in segments))
         self.longest = max(s.keys for s in segments)
 
@@ -72,6 +78,7 @@ class BlockAttention:
         """Return the same layout with its index tensors on a device."""
         moved = object.__new__(BlockAttention)
         moved.buckets = [b.to(device) for b in self.buckets]
+        moved.queries, moved.keys = self.queries.to(device), self.keys.to(device)
         moved.order = self.order.to(device)
         moved.longest = self.longest
         return moved
@@ -88,13 +95,19 @@ class BlockAttention:
             [1, L, heads, D]
         """
         repeat = query.shape[1] // key.shape[1]
+        # One gather for all calls: the gradient of each gather is as long as the row.
+        queries = _gather(query, self.queries).split([len(b.queries) for b in self.buckets])
+        keys = _gather(key, self.keys).split([len(b.keys) for b in self.buckets])
+        values = _gather(value, self.keys).split([len(b.keys) for b in self.buckets])
         outputs = []
-        for bucket in self.buckets:
-            q = _gather(query, bucket.queries, bucket.size)
-            k = _gather(key, bucket.keys, bucket.size).repeat_interleave(repeat, dim=1)
-            v = _gather(value, bucket.keys, bucket.size).repeat_interleave(repeat, dim=1)
+        for bucket, q, k, v in zip(self.buckets, queries, keys, values):
             out = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=bucket.mask, is_causal=bucket.mask is None, scale=scale
+                bucket.rows(q),
+                bucket.rows(k).repeat_interleave(repeat, dim=1),
+                bucket.rows(v).repeat_interleave(repeat, dim=1),
+                attn_mask=bucket.mask,
+                is_causal=bucket.mask is None,
+                scale=scale,
             )
             outputs.append(out.transpose(1, 2).flatten(0, 1))
         return torch.cat(outputs).index_select(0, self.order)[None]
@@ -133,22 +146,27 @@ def _attention(
     return block_attention(query, key, value, scaling), None
 
 
-def _gather(states: Tensor, positions: Tensor, size: int) -> Tensor:
-    """Take [B * Q] positions of [1, heads, L, D] states as [B, heads, Q, D]."""
-    heads, dimension = states.shape[1], states.shape[3]
-    return states[0].index_select(1, positions).view(heads, size, -1, dimension).transpose(0, 1)
+def _gather(states: Tensor, positions: Tensor) -> Tensor:
+    """Take positions of [1, heads, L, D] states as [positions, heads, D]."""
+    return states[0].transpose(0, 1).index_select(0, positions)
 
 
 def _share_calls(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Group segments by shape: one joins a call while its padding costs less than a call of its own."""
+    """Group segments by shape: one joins a call while its padding costs less than a call of its own.
+
+    Segments with and without a prefix never share: the latter need no mask, and causal attention skips what is above
+    the diagonal, half of their products.
+    """
     groups: list[list[Segment]] = []
-    real = 0
-    for segment in sorted(segments, key=lambda s: (-s.keys, -s.length, s.start)):
-        area = segment.length * segment.keys
-        if groups:
+    real = 0.0
+    for segment in sorted(segments, key=lambda s: (s.prefix_length > 0, -s.keys, -s.length, s.start)):
+        plain = segment.prefix_length == 0
+        share = 0.5 if plain else 1.0
+        area = share * segment.length * segment.keys
+        if groups and (groups[-1][0].prefix_length == 0) == plain:
             members = groups[-1]
             queries = max(segment.length, max(s.length for s in members))
-            padded = (len(members) + 1) * queries * members[0].keys
+            padded = share * (len(members) + 1) * queries * members[0].keys
             if padded <= real + area + _CALL_COST * len(members):
                 members.append(segment)
                 real += area
@@ -167,9 +185,8 @@ def _bucket(segments: list[Segment]) -> _Bucket:
         own = torch.arange(s.start, s.start + s.length)
         query_at[b, : s.length] = own
         key_at[b, : s.keys] = torch.cat([torch.arange(s.prefix_start, s.prefix_start + s.prefix_length), own])
-    same = all(s.length == s.keys == queries for s in segments)
     mask = None
-    if not same:
+    if any(s.prefix_length for s in segments):
         prefix = torch.tensor([s.prefix_length for s in segments])[:, None, None]
         mask = (torch.arange(keys)[None, None, :] <= torch.arange(queries)[None, :, None] + prefix)[:, None]
     return _Bucket(query_at.flatten(), key_at.flatten(), mask, len(segments))

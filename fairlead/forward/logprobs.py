@@ -125,10 +125,11 @@ class _TiledLogProbs(torch.autograd.Function):
                 for part in _row_tiles(len(states)):
                     logits = head.tile(states[part], start, end)
                     slope = head.slope(logits)
-                    wanted = torch.exp(logits - total[part, None]).mul_(-grad[part, None])
+                    wanted = logits.sub_(total[part, None]).exp_().mul_(-grad[part, None])
                     rows, columns = _in_tile(targets[part], start, end)
                     wanted[rows, columns] += grad[part][rows]
-                    wanted = wanted * slope
+                    if not isinstance(slope, float) or slope != 1.0:
+                        wanted *= slope
                     if wants_bias:
                         bias_grad += wanted.sum(0)
                     wanted = wanted.to(ctx.dtype)
