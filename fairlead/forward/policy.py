@@ -88,15 +88,18 @@ class Policy(nn.Module):
         """
         hidden = self.hidden(batch)
         if self.score_head:
-            score = self.plain.score(hidden.index_select(0, batch.last)).squeeze(-1).float()
+            score = self.plain.score(hidden.index_select(0, batch.last)).sum(-1).float()
             return Outputs(torch.zeros(batch.mask.shape, device=hidden.device), score)
         states, head = hidden.index_select(0, batch.source), self.head()
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
 
+        width = batch.mask.shape[1]
+
         def spread(values: Tensor) -> Tensor:
-            flat = torch.zeros(batch.mask.numel(), dtype=torch.float32, device=hidden.device)
-            return flat.index_put((batch.place,), values).view(batch.mask.shape)
+            # Whole tensors, not views: sharded modules hook their outputs.
+            empty = torch.zeros(batch.mask.shape, dtype=torch.float32, device=hidden.device)
+            return empty.index_put((batch.place // width, batch.place % width), values)
 
         diverged = None
         if teacher is not None and divergence is not None:
