@@ -28,6 +28,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.test $(VENV)/.core
 
+$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	@touch $@ $(VENV)/.core
+
 quickstart: $(VENV)/.core  ## install, align a small model on this machine, say where the report is
 	$(BIN)/fairlead quickstart
 
@@ -66,10 +70,10 @@ picture: $(VENV)/.core  ## photograph the report of the last quickstart for the 
 	$(BIN)/python -c "from PIL import Image; p = 'docs/images/report.png'; \
 	  Image.open(p).convert('RGB').quantize(128).save(p, optimize=True)"
 
-bench: $(VENV)/.test  ## run the benchmarks one after the other
+bench: $(VENV)/.bench  ## run the benchmarks one after the other; TRL is installed to be measured beside
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
-constraints: $(VENV)/.dev  ## write the installed versions down as the tested ones
+constraints: $(VENV)/.dev $(VENV)/.bench  ## write the installed versions down as the tested ones
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' \
 	  | grep -v -i '^fairlead'; } > constraints.new && mv constraints.new constraints.txt
 
