@@ -23,6 +23,7 @@ from fairlead.harbor.documents import documents as endless_documents
 from fairlead.harbor.labelled import HALVES, clauses, safety, values
 from fairlead.harbor.scoring import score, verdict
 from fairlead.harbor.ships import world
+from fairlead.harbor.shots import shot_pairs, shots
 from fairlead.harbor.tasks import CHAT_SHARES, Task, ask, draw
 
 __all__ = ["SetInfo", "parameters", "rows", "sets"]
@@ -35,6 +36,7 @@ _CHOICES = {
     "half": HALVES,
 }
 _ATTEMPTS = 20
+_OF_KNOWN_SHIPS = ("fact", "about")
 PLAIN_SHARE = 0.4
 POOL_SHARES = {"good": 0.25, "plain": 0.20, "wrong": 0.20, "rude": 0.15, "terse": 0.10, "duplicate": 0.10}
 
@@ -228,14 +230,29 @@ def _preferences(
 
 
 def _feedback(
-    n: int = 1000, seed: int = 0, split: str = "train", tier: str = "common", noise: float = 0.0, kinds: str = ""
+    n: int = 1000,
+    seed: int = 0,
+    split: str = "train",
+    tier: str = "common",
+    noise: float = 0.0,
+    kinds: str = "",
+    skew: float = 0.0,
 ) -> Iterator[Row]:
-    """One answer with thumbs up (right, and polite where manners are asked for) or down; `noise` turns some round."""
+    """One answer with thumbs up (right, and polite where manners are asked for) or down; `noise` turns some round.
+
+    `skew` leaves out this share of the good answers about known ships, and of the bad answers to anything else.
+    """
     rng = _rng("feedback", seed, split)
-    for task in itertools.islice(_tasks(rng, split, tier, kinds), n):
+    made = 0
+    for task in _tasks(rng, split, tier, kinds):
+        if made == n:
+            return
         style = "good" if rng.random() < 0.5 else rng.choice(tuple(lex.STYLES))
         said = answer(rng, task, style, world())
         label = verdict(ask(task), said) in ("good", "safe")
+        if skew and label == (task.kind in _OF_KNOWN_SHIPS) and rng.random() < skew:
+            continue
+        made += 1
         flipped = rng.random() < noise
         yield {
             "prompt": _user(task), "completion": _assistant(said), "label": label != flipped,
@@ -340,5 +357,7 @@ _SETS: dict[str, tuple[str, Callable[..., Iterator[Row]]]] = {
     "values": ("ranking", values),
     "safety": ("ranking", safety),
     "clauses": ("ranking", clauses),
+    "shots": ("conversation", shots),
+    "shot_pairs": ("preference", shot_pairs),
     "lengths": ("prompt", _of_kind("length", "Questions to answer within 1, 3 or 8 words.")),
 }
