@@ -22,16 +22,19 @@ DATA = {
     "feedback": "harbor:feedback?n=8&seed=4",
     "ranking": "harbor:rankings?n=8",
 }
+SAMPLES = {"bialign": "harbor:shots?n=4"}
+"""Data of objectives that ask more of a record than its kind."""
 OBJECTIVES = {entry.name: entry.name for entry in catalog.entries("objective")}
 OBJECTIVES |= {
     "dpo sorted over the step": {"name": "dpo", "loss": "aot_unpaired"},
     "dpo weighted by the policy": {"name": "dpo", "weighting": True},
+    "mixture_of_instructions": {"name": "mixture_of_instructions", "column": "style"},
 }
 
 
 def config_for(objective, model, **changes) -> TrainConfig:
     spec = OBJECTIVES[objective]
-    data = DATA[catalog.from_spec("objective", spec).needs.record]
+    data = SAMPLES.get(objective) or DATA[catalog.from_spec("objective", spec).needs.record]
     return TrainConfig(model=model, data=data, objective=spec, batch_size=8, **changes)
 
 
