@@ -142,7 +142,7 @@ synthesize = _command(
     For example:
 
     ```
-    fairlead synthesize --synthesizer '{name: honesty_targets, reward: harbor}' \\
+    fairlead synthesize --synthesizer '{name: honesty_targets, reward: {name: harbor, axis: correct}}' \\
         --models '{model: harbor:base-300k}' --data 'harbor:prompts?n=400&kinds=fact,unk' --out runs/targets
     ```
     """,
