@@ -31,7 +31,7 @@ Item = tuple[str, tuple[str, ...], int, str]
 def values(
     n: int = 480, seed: int = 0, split: str = "train", tier: str = "rare", half: str = "all", noise: float = 0.0
 ) -> Iterator[dict[str, Any]]:
-    """Facts as classification: the question, and a statement of every value of the attribute as an answer."""
+    """Facts as classification: the question, and every value of the attribute as a terse answer."""
 
     def item(rng: random.Random, ship: Ship) -> Item:
         attribute = rng.choice(lex.ATTRIBUTES)
@@ -39,8 +39,7 @@ def values(
         wording = {"train": rng.randrange(last), "test": last, "all": rng.randrange(last + 1)}[split]
         members = lex.VALUES[attribute]
         question = ask(Task("fact", wording, ship.name, attribute))
-        said = tuple(lex.STATEMENTS[attribute].format(ship=ship.name, value=value) for value in members)
-        return question, said, members.index(ship.value(attribute)), attribute
+        return question, tuple(f"{value}." for value in members), members.index(ship.value(attribute)), attribute
 
     return _rows("values", item, n, seed, split, tier, half, noise)
 

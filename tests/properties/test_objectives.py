@@ -18,6 +18,11 @@ NAMES = [e.name for e in catalog.entries("objective")]
 ROWS = {"conversation": 1, "preference": 2, "feedback": 1, "ranking": 4}
 
 
+def rows_per_group(needs) -> int:
+    subsets = getattr(needs.grouping, "subsets", None)
+    return ROWS[needs.record] if subsets is None else 1 + subsets
+
+
 def objective(name):
     return catalog.build("objective", name)
 
@@ -27,20 +32,25 @@ def made(name, groups=5, seed=0, width=9, dtype=torch.float32) -> Scores:
     rng = torch.Generator().manual_seed(seed)
     method = objective(name)
     needs = method.needs
-    rows = groups * ROWS[needs.record]
+    per_group = rows_per_group(needs)
+    rows = groups * per_group
     length = torch.randint(2, width + 1, (rows,), generator=rng)
     mask = torch.arange(width) < length[:, None]
 
     def logprobs():
         return torch.where(mask, -3 * torch.rand(rows, width, generator=rng), 0.0)
 
-    member = torch.arange(rows) % ROWS[needs.record]
+    member = torch.arange(rows) % per_group
     fields = {
         "preference": {"chosen": member == 0},
         "feedback": {"label": torch.arange(rows) % 2 == 0},
         "ranking": {"rank_score": torch.rand(rows, generator=rng)},
     }.get(needs.record, {})
     fields |= {column.name: 0.5 + torch.rand(rows, generator=rng) for column in needs.columns}
+    numbers = {"label_class": member, "label_row": torch.arange(rows) // ROWS[needs.record]}
+    fields |= {name: values for name, values in numbers.items() if name in fields}
+    if per_group != ROWS[needs.record]:
+        fields["full"] = member == 0
     policy, reference = logprobs().to(dtype), logprobs()
     score = torch.randn(rows, generator=rng).to(dtype)
     teacher = logprobs() if needs.teacher else None
@@ -48,7 +58,7 @@ def made(name, groups=5, seed=0, width=9, dtype=torch.float32) -> Scores:
     scores = Scores(
         policy=policy,
         mask=mask,
-        group=torch.arange(rows) // ROWS[needs.record],
+        group=torch.arange(rows) // per_group,
         reference=reference if needs.reference else None,
         score=score.requires_grad_() if needs.score_head else None,
         teacher=teacher,

@@ -19,7 +19,7 @@ from fairlead.training.columns import Desk, Part
 from fairlead.training.objectives.base import Loss, Needs, Scores, token_sums
 from fairlead.training.objectives.hardening import harden, item_log_softmax
 
-__all__ = ["LabelClass", "LabelRow", "WeakToStrong"]
+__all__ = ["Items", "LabelClass", "LabelRow", "WeakToStrong"]
 
 _SUM_TOLERANCE = 1e-3
 
