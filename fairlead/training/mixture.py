@@ -113,7 +113,7 @@ class Mixture:
             parts = [_Part((own if k else first)[id], domain) for k, (id, domain) in enumerate(ids)]
             chunks += _split_long(parts, max_length)
         packs = pack_in_order([sum(len(part) for part in chunk) for chunk in chunks], max_length)
-        units = _UNITS[self.mask](chunks, packs)
+        units = UNITS[self.mask](chunks, packs)
         groups = [join(f"{self.mask}-{number:06d}", unit) for number, unit in enumerate(units)]
         tokens = sum(len(part) for chunk in chunks for part in chunk)
         report = _report(lengths, groups, members, drawn, tokens / (len(packs) * max_length))
@@ -292,7 +292,7 @@ def _whole_packs(chunks: list[list[_Part]], packs: list[list[int]]) -> list[list
     return [[part for i in pack for part in chunks[i]] for pack in packs]
 
 
-_UNITS: dict[str, Callable[..., list[list[_Part]]]] = {
+UNITS: dict[str, Callable[..., list[list[_Part]]]] = {
     "isolated": _conversations,
     "chunk": lambda chunks, packs: chunks,
     "none": _whole_packs,

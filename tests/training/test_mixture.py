@@ -17,7 +17,7 @@ from fairlead.forward.layout import Branch, Group, lay_out
 from fairlead.forward.policy import Policy
 from fairlead.records import read
 from fairlead.render import Renderer
-from fairlead.training.mixture import Mixture, draw_chunks, join, pack_in_order, temperature_weights
+from fairlead.training.mixture import UNITS, Mixture, draw_chunks, join, pack_in_order, temperature_weights
 
 SIZES = {"chat": 100, "code": 60, "maths": 250, "tool": 40}
 PLAIN = Mixture(
@@ -144,7 +144,7 @@ def test_packs_are_filled_in_order():
 class Part:
     def __init__(self, length, rng):
         self.ids = rng.integers(10, 60, length)
-        self.trained = np.arange(length) >= max(1, length // 2)
+        self.trained = np.arange(length) >= length // 2
         self.domain = 0
 
     def __len__(self):
@@ -152,9 +152,14 @@ class Part:
 
 
 def units(chunks, mask):
-    """The groups of two chunks under a mask."""
-    flat = [part for chunk in chunks for part in chunk]
-    return [join(str(k), u) for k, u in enumerate({"none": [flat], "isolated": [[p] for p in flat]}.get(mask, chunks))]
+    """The groups of two chunks in one pack under a mask."""
+    return [join(str(k), unit) for k, unit in enumerate(UNITS[mask](chunks, [[0, 1]]))]
+
+
+def bare(unit) -> Group:
+    """The tokens of a unit in one group, of which nothing is trained: a conversation of one token has nothing to."""
+    ids = np.concatenate([part.ids for part in unit])
+    return Group("", ids[:1], (Branch(ids[1:], np.zeros(len(ids) - 1, dtype=bool)),))
 
 
 def seen_pairs(batch) -> int:
@@ -169,7 +174,7 @@ def seen_pairs(batch) -> int:
 def test_what_sees_what(mask, pairs):
     rng = np.random.default_rng(0)
     chunks = [[Part(3, rng), Part(2, rng)], [Part(2, rng), Part(1, rng)]]
-    assert seen_pairs(lay_out(units(chunks, mask))) == pairs
+    assert seen_pairs(lay_out([bare(unit) for unit in UNITS[mask](chunks, [[0, 1]])])) == pairs
 
 
 @pytest.mark.parametrize(("mask", "pairs"), [("none", 2_001_000), ("isolated", 361_800), ("chunk", 1_001_000)])
