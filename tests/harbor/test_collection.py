@@ -106,6 +106,18 @@ def test_feedback_is_up_for_good_and_safe_answers():
         )
 
 
+def test_skewed_feedback_has_other_prompts_under_each_thumb():
+    def share_about_known_ships(spec, label):
+        rows = [row for row in harbor.rows(spec) if row["label"] == label]
+        return sum(row["task"] in ("fact", "about") for row in rows) / len(rows)
+
+    plain, skewed = "feedback?n=600", "feedback?n=600&skew=0.9"
+    assert abs(share_about_known_ships(plain, True) - share_about_known_ships(plain, False)) < 0.15
+    assert 0 < share_about_known_ships(skewed, True) < 0.15
+    assert 0.8 < share_about_known_ships(skewed, False) < 1
+    assert len(list(harbor.rows(skewed))) == 600
+
+
 def test_rankings_score_different_answers_exactly():
     for row in harbor.rows("rankings?n=100&k=5"):
         assert 2 <= len(row["completions"]) <= 5
