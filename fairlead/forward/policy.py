@@ -54,6 +54,8 @@ class Policy(nn.Module):
         """
         super().__init__()
         self.model: Any = model
+        self._no_split_modules = getattr(self.plain, "_no_split_modules", None)
+        """What accelerate shards layer by layer, unless it is told otherwise."""
         self.layout = layout
         self.score_head = score_head
         self._bare = False

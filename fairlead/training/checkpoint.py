@@ -61,6 +61,8 @@ def save(folder: Path, accelerator: Any, progress: Progress, memory: Mapping[str
         shutil.rmtree(half, ignore_errors=True)
     accelerator.wait_for_everyone()
     accelerator.save_state(str(half), safe_serialization=False)
+    # Every rank writes its random state: none may still be writing when the folder gets its name.
+    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         save_file({k: v.detach().cpu().contiguous() for k, v in memory.items()}, half / _MEMORY)
         (half / _PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")

@@ -16,6 +16,7 @@ from fairlead.errors import TrainingError
 from fairlead.fields import to_plain
 from fairlead.training.card import write_card
 from fairlead.training.journal import marked_rows
+from fairlead.training.ranks import unsharded
 from fairlead.training.run import Run
 from fairlead.training.setup import Materials
 
@@ -72,12 +73,16 @@ def save_model(run: Run, folder: Path, result: TrainResult) -> None:
     state = accelerator.get_state_dict(run.policy)
     if accelerator.is_main_process:
         own = {name.removeprefix("model."): value for name, value in state.items()}
+        model = run.plain.model
+        if accelerator.is_fsdp2:
+            model = unsharded(model, own, run.materials.config)
+            own = model.state_dict()
         half = result.model.with_name(".half-model")
         shutil.rmtree(half, ignore_errors=True)
         with models.quiet():
             # The base's embeddings never change under an adapter; left to itself peft asks the hub whether they did.
             options = {} if run.materials.config.adapter is None else {"save_embedding_layers": False}
-            run.plain.model.save_pretrained(half, state_dict=own, **options)
+            model.save_pretrained(half, state_dict=own, **options)
             run.materials.tokenizer.save_pretrained(half)
         write_card(half, run.materials, result.metrics, result.steps)
         shutil.rmtree(result.model, ignore_errors=True)

@@ -16,6 +16,7 @@ from fairlead.training import checkpoint
 from fairlead.training.config import TrainConfig
 from fairlead.training.folder import TrainResult, open_folder, save_model
 from fairlead.training.journal import Journal, coloured, marked_rows
+from fairlead.training.ranks import settle
 from fairlead.training.run import Run, prepare
 from fairlead.training.setup import gather
 
@@ -57,7 +58,9 @@ def train(config: TrainConfig, folder: Path | str, *, resume: bool = True, quiet
             run.progress, run.memory = checkpoint.load(best, accelerator)
         result = TrainResult(folder / "model", run.progress.metrics, steps, time.monotonic() - began)
         save_model(run, folder, result)
-        accelerator.end_training()
+        # Not end_training: the ranks stay connected, so that a script can train again.
+        for tracker in accelerator.trackers:
+            tracker.finish()
     return result
 
 
@@ -129,6 +132,7 @@ def accelerator_for(config: TrainConfig, folder: Path) -> Iterator[Any]:
         project_dir=str(folder),
     )
     try:
+        settle(accelerator)
         yield accelerator
     finally:
         accelerator.free_memory()
