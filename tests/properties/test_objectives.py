@@ -12,7 +12,7 @@ import torch
 
 from fairlead import catalog
 from fairlead.fields import build, to_plain
-from fairlead.training.objectives.base import Loss, Memory, Scores, Survey
+from fairlead.training.objectives.base import Loss, Memory, Scores
 
 NAMES = [e.name for e in catalog.entries("objective")]
 ROWS = {"conversation": 1, "preference": 2, "feedback": 1, "ranking": 4}
@@ -66,7 +66,7 @@ def made(name, groups=5, seed=0, width=9, dtype=torch.float32) -> Scores:
         collision=logprobs() if needs.collision else None,
         fields=fields,
     )
-    if isinstance(method, Survey):
+    if method.needs.survey:
         scores.survey = {key: value.detach() for key, value in method.survey(scores).items()}
     return scores
 

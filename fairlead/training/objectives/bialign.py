@@ -31,7 +31,7 @@ def rank_alignment(student: Tensor, teacher: Tensor, present: Tensor, *, detach_
     better = (teacher[:, :, None] > teacher[:, None, :]) & both
     # Rank from above, ties sharing the mean of their places.
     tied = (teacher[:, :, None] == teacher[:, None, :]) & both
-    rank = better.sum(1) + (tied.sum(1) + 1) / 2
+    rank = better.sum(1) + (tied.sum(1) + 1).to(student.dtype) / 2
     gaps = (rank[:, None, :] - rank[:, :, None]) / (present.sum(-1)[:, None, None] - 1)
     highest = student.masked_fill(~present, -torch.inf).amax(-1)
     lowest = student.masked_fill(~present, torch.inf).amin(-1)
