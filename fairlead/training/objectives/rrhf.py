@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,14 +37,14 @@ class OrderedRankings:
         return group_records(records, renderer, _ordered, max_length=max_length, too_long=too_long)
 
 
-def _ordered(record, renderer: Renderer) -> Group:
+def _ordered(record: Any, renderer: Renderer) -> Group:
     if len(set(record.scores)) == 1:
         raise DataError(
             f"its {len(record.scores)} completions all have the score {record.scores[0]:g}: nothing is ranked",
             fix="leave the record out, or give its completions different scores",
         )
     rendered = [renderer.example(record.prompt, completion) for completion in record.completions]
-    return group_of(record.id, rendered, rank_score=torch.tensor(record.scores).numpy())
+    return group_of(record.id, rendered, rank_score=[np.float32(score) for score in record.scores])
 
 
 @dataclass(frozen=True)
