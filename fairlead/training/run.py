@@ -25,7 +25,7 @@ from fairlead.training.checkpoint import Progress
 from fairlead.training.columns import Desk, Part, attach_columns
 from fairlead.training.frozen import attach_logprobs, logprobs_key
 from fairlead.training.groups import mismatched
-from fairlead.training.objectives.base import Loss, Memory, Scores, Survey
+from fairlead.training.objectives.base import Loss, Memory, Scores
 from fairlead.training.order import Pass, split
 from fairlead.training.setup import Materials, load_teacher, make_optimizer, make_policy, make_schedule
 from fairlead.training.totals import Sums, Totals
@@ -98,7 +98,8 @@ class Run:
 
     def _survey(self, data: Prepared, numbers: Sequence[int], passes: Sequence[Pass]) -> dict[str, Tensor] | None:
         """Join the objective's survey over the step; None where a pass can be surveyed by itself."""
-        if not isinstance(self.materials.objective, Survey):
+        objective: Any = self.materials.objective
+        if not objective.needs.survey:
             return {}
         if data.surveyed is None:
             if len(passes) == 1 and self.accelerator.num_processes == 1:
@@ -109,7 +110,7 @@ class Run:
             passes = self._passes(groups)
         with torch.no_grad():
             found = [
-                self.materials.objective.survey(self._scores([groups[i] for i in one.groups])[0])
+                objective.survey(self._scores([groups[i] for i in one.groups])[0])
                 for one in passes
                 if one.counts
             ]

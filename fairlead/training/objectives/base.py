@@ -42,8 +42,10 @@ class Needs:
     """A frozen model with the policy's vocabulary, whose per-token log-probs are wanted."""
     divergence: Divergence | None = None
     """The per-token divergence between teacher and policy that is wanted; needs `teacher`."""
+    survey: bool = False
+    """What the objective's own `survey` (see `Survey`) finds over the whole step."""
     mismatched: bool = False
-    """The survey is of every prompt with the completions of another record, not with its own."""
+    """That survey is of every prompt with the completions of another record, not with its own."""
 
 
 @dataclass
@@ -131,8 +133,8 @@ class Memory(Protocol):
 class Survey(Protocol):
     """An objective whose loss depends on the whole step, however that is split into forward passes and ranks.
 
-    Before a step's losses the loop calls `survey` on every forward pass without gradient, joins what it returns over
-    passes and ranks, and hands that to each call as `Scores.survey`.
+    Where its `needs` ask for it, the loop calls `survey` on every forward pass without gradient before the step's
+    losses, joins what it returns over passes and ranks, and hands that to each call as `Scores.survey`.
     """
 
     def survey(self, scores: Scores) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ class BCO:
     def needs(self) -> Needs:
         """Feedback and a reference; with matching, a weight per answer."""
         columns = () if self.matching == "none" else (DensityRatio(self.embedder),)
-        return Needs(record="feedback", reference=True, grouping=Thumbs(), columns=columns)
+        return Needs(record="feedback", reference=True, grouping=Thumbs(), columns=columns, survey=True)
 
     def init(self) -> dict[str, Tensor]:
         """Return what the shift is computed from before the first step."""

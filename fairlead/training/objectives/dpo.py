@@ -62,9 +62,6 @@ class DPO:
             raise UsageError(f"dpo.loss is {self.loss!r}", fix="give each loss a weight above 0, as in {sigmoid: 0.8}")
         self._check_smoothing()
         self._check_ratios()
-        if set(self.parts) & set(SURVEYED):
-            # Being a `Survey` costs a pass without gradient, so only the losses that want one make it so.
-            object.__setattr__(self, "survey", self._survey)
 
     @property
     def parts(self) -> dict[str, float]:
@@ -74,9 +71,10 @@ class DPO:
     @property
     def needs(self) -> Needs:
         """Pairs, their reference, and for the weighting how likely the policy's own words are."""
-        return Needs(record="preference", reference=True, collision=self.weighting)
+        sorted_or_shared = bool(set(self.parts) & set(SURVEYED))
+        return Needs(record="preference", reference=True, collision=self.weighting, survey=sorted_or_shared)
 
-    def _survey(self, scores: Scores) -> dict[str, Tensor]:
+    def survey(self, scores: Scores) -> dict[str, Tensor]:
         """Return what the losses must know of every pair of the step: [P] each (nothing for most losses)."""
         names = {name for part in self.parts for name in SURVEYED.get(part, ())}
         pairs = self._pairs(scores, *pair_rows(scores)) if names else None
@@ -90,7 +88,7 @@ class DPO:
         each part of a mixture by its name.
         """
         chosen, rejected = pair_rows(scores)
-        pairs = self._pairs(scores, chosen, rejected, scores.survey or self._survey(scores))
+        pairs = self._pairs(scores, chosen, rejected, scores.survey or self.survey(scores))
         weight = self._weights(scores, chosen, rejected)
         losses = {name: PAIR_LOSSES[name](pairs) * (1.0 if name == "sft" else weight) for name in self.parts}
         total = torch.stack([self.parts[name] * values for name, values in losses.items()]).sum()

@@ -39,10 +39,11 @@ class KTO:
     @property
     def needs(self) -> Needs:
         """Feedback and a reference; for `kto` also every prompt with another record's answer."""
-        return Needs(record="feedback", reference=True, grouping=Thumbs(), mismatched=self.loss == "kto")
+        mismatched = self.loss == "kto"
+        return Needs(record="feedback", reference=True, grouping=Thumbs(), survey=mismatched, mismatched=mismatched)
 
     def survey(self, scores: Scores) -> dict[str, Tensor]:
-        """Return the summed log-ratios [N]: under `kto`, of mismatched answers."""
+        """Return the summed log-ratios [N] of mismatched answers."""
         return {"log_ratio": log_ratios(scores).detach()}
 
     def __call__(self, scores: Scores) -> Loss:

@@ -120,7 +120,8 @@ class WeakToStrong:
     def needs(self) -> Needs:
         """Rankings whose scores are probabilities, and which item and class a completion is."""
         common = self.loss == "confidence" and self.hardening == "balanced"
-        return Needs(record="ranking", columns=(LabelClass(common=common), LabelRow()))
+        columns = (LabelClass(common=common), LabelRow())
+        return Needs(record="ranking", columns=columns, survey=self.loss == "confidence")
 
     def coefficient(self, progress: float) -> float:
         """Return the weight of the hardened prediction after a share `progress` of training."""
@@ -129,8 +130,7 @@ class WeakToStrong:
     def survey(self, scores: Scores) -> dict[str, Tensor]:
         """Return what the hardening must know of every item of the step: flat tensors, one entry per label word."""
         items = _items(scores)
-        found = {"row": items.row, "label": items.label, "log_p": items.log_p.detach(), "soft": items.soft}
-        return found if self.loss == "confidence" else {}
+        return {"row": items.row, "label": items.label, "log_p": items.log_p.detach(), "soft": items.soft}
 
     def __call__(self, scores: Scores) -> Loss:
         """Return the cross-entropy summed over items.

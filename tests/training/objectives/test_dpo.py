@@ -15,7 +15,7 @@ import fairlead
 from fairlead.errors import UsageError
 from fairlead.fields import build, to_plain
 from fairlead.training.config import TrainConfig
-from fairlead.training.objectives.base import Survey, token_sums
+from fairlead.training.objectives.base import token_sums
 from fairlead.training.objectives.dpo import DPO
 from fairlead.training.objectives.pair_losses import OF_THE_DIFFERENCE, PAIR_LOSSES, SMOOTHED, SURVEYED, Pairs
 
@@ -66,7 +66,7 @@ def rows_of(given, rows, padding=0):
 
 def surveyed(objective, given):
     """What the loop does before a step's losses."""
-    found = objective.survey(given) if isinstance(objective, Survey) else {}
+    found = objective.survey(given) if objective.needs.survey else {}
     return dataclasses.replace(given, survey={k: v.detach() for k, v in found.items()})
 
 
@@ -249,7 +249,7 @@ class TestVariants:
         assert objective.needs.collision is bool(fields.get("weighting"))
         losses = fields.get("loss", "sigmoid")
         wanted = set(SURVEYED) & ({losses} if isinstance(losses, str) else set(losses))
-        assert isinstance(objective, Survey) is bool(wanted)
+        assert objective.needs.survey is bool(wanted)
         assert build(DPO, to_plain(objective), owner="dpo") == objective
 
 
