@@ -1,7 +1,7 @@
 """Several ranks: which of accelerate's ways to share a run the loop keeps its promises under.
 
 Data parallel, and FSDP2 (parameters, gradients and optimizer state sharded). The output head's weight is read
-directly, so the root module, which holds it, is gathered for the whole forward and backward; decoder layers come and go.
+directly, so the root module, which holds it, stays gathered through forward and backward; decoder layers come and go.
 """
 
 from __future__ import annotations
