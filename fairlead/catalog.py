@@ -57,17 +57,20 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("reward_model", "objective", f"{_OBJECTIVES}.reward_model:RewardModel", "2307.09288", "Bradley-Terry reward model on a sequence-score head; soft labels, absolute scores"),
     Entry("gkd", "objective", f"{_OBJECTIVES}.gkd:GKD", "2306.13649", "generalised knowledge distillation: token-wise forward KL, reverse KL or Jensen-Shannon divergence to a teacher"),
     Entry("weak_to_strong", "objective", f"{_OBJECTIVES}.weak_to_strong:WeakToStrong", "2410.12621", "cross-entropy to a weaker model's soft labels, optionally mixed with the student's own hardened opinion"),
+    Entry("bialign", "objective", f"{_OBJECTIVES}.bialign:BiAlign", "2312.17055", "distillation of few-shot samples: a teacher's outputs, and its ranking of demonstration subsets"),
     Entry("poft", "objective", f"{_OBJECTIVES}.poft:PoFT", "2412.12865", "preference-oriented SFT: answers that aligned models find unlikely get less weight"),
     Entry("model", "reward", "fairlead.rewards.model:ModelReward", "2307.09288", "score of a reward model trained with the objective reward_model"),
     Entry("harbor", "reward", "fairlead.rewards.harbor:HarborReward", "", "exact reward of the Harbor world, on any of its axes"),
     Entry("harbor_proxy", "reward", "fairlead.rewards.harbor:HarborProxy", "", "noisy or hackable stand-ins for the exact Harbor reward"),
     Entry("honesty_targets", "synthesizer", "fairlead.synthesis.honesty_targets:HonestyTargets", "2312.07000", "targets that answer what the model knows and refuse what it does not, after its own sampled answers"),
+    Entry("weak_labels", "synthesizer", "fairlead.synthesis.weak_labels:WeakLabels", "2312.09390", "soft or hard labels of a weak supervisor, from its log-probs of the label words"),
     Entry("rewards", "evaluator", "fairlead.evaluation.rewards:RewardAxes", "", "mean reward per axis with bootstrap intervals"),
     Entry("win_rate", "evaluator", "fairlead.evaluation.win_rate:WinRate", "", "pairwise win rate of every engine against a baseline under a reward, ties counted half"),
     Entry("honesty", "evaluator", "fairlead.evaluation.honesty:Honesty", "2312.07000", "prudence and over-conservativeness: who refuses what it did not know, and who what it did"),
     Entry("drift", "evaluator", "fairlead.evaluation.drift:Drift", "", "KL and log-prob drift of each engine from a base engine, on its own samples"),
     Entry("length", "evaluator", "fairlead.evaluation.length:Length", "", "completion lengths and finish reasons"),
     Entry("pair_accuracy", "evaluator", "fairlead.evaluation.pair_accuracy:PairAccuracy", "", "share of held-out pairs whose preferred answer an engine finds likelier, beside 'the longer wins'"),
+    Entry("weak_to_strong_gap", "evaluator", "fairlead.evaluation.weak_to_strong_gap:WeakToStrongGap", "2410.12621", "share of the gap between a weak supervisor and a ceiling that students recover, and whose errors they copy"),
 )
 # fmt: on
 

@@ -137,5 +137,5 @@ def _open(name: str, groups: Sequence[Group], device: Any) -> Policy:
 
 
 def _mean(group: Group) -> float:
-    (branch,), (values,) = group.branches, group.reference or ()
-    return float(values[branch.trained].mean(dtype=np.float64))
+    assert group.reference is not None
+    return float(group.reference[0][group.branches[0].trained].mean(dtype=np.float64))
