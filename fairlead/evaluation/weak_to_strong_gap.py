@@ -102,8 +102,8 @@ class WeakToStrongGap:
             columns = {"accuracy": rights[name], **self._flags(items, said[name])}
             if name not in (self.weak, self.ceiling):
                 columns |= copying(said[self.weak], said[name], items.truth)
-            labels = (items.classes[range(len(records)), answer] for answer in (items.truth, said[name]))
-            report.summary[name] = dict(class_means(rights[name], *labels, draws))
+            label, answer = (items.classes[range(len(records)), chosen] for chosen in (items.truth, said[name]))
+            report.summary[name] = dict(class_means(rights[name], label, answer, draws))
             report.summary[name]["standard_error"] = _error(rights[name])
             for axis, values in columns.items():
                 report.summary[name].setdefault(axis, _mean(values, draws))
