@@ -50,7 +50,7 @@ class _Bucket:
     keys: Tensor
     """int64 [B * K]."""
     mask: Tensor | None
-    """bool [B, 1, Q, K]; None without prefixes: plain causal attention is exact, padding lies after every real key."""
+    """bool [B, 1, Q, K]; None when plain causal attention is exact."""
     size: int
     """B."""
 
@@ -152,21 +152,15 @@ def _gather(states: Tensor, positions: Tensor) -> Tensor:
 
 
 def _share_calls(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Group segments by shape: one joins a call while its padding costs less than a call of its own.
-
-    Segments with and without a prefix never share: the latter need no mask, and causal attention skips what is above
-    the diagonal, half of their products.
-    """
+    """Group segments by shape: one joins a call while its padding costs less than a call of its own."""
     groups: list[list[Segment]] = []
-    real = 0.0
-    for segment in sorted(segments, key=lambda s: (s.prefix_length > 0, -s.keys, -s.length, s.start)):
-        plain = segment.prefix_length == 0
-        share = 0.5 if plain else 1.0
-        area = share * segment.length * segment.keys
-        if groups and (groups[-1][0].prefix_length == 0) == plain:
+    real = 0
+    for segment in sorted(segments, key=lambda s: (-s.keys, -s.length, s.start)):
+        area = segment.length * segment.keys
+        if groups:
             members = groups[-1]
             queries = max(segment.length, max(s.length for s in members))
-            padded = share * (len(members) + 1) * queries * members[0].keys
+            padded = (len(members) + 1) * queries * members[0].keys
             if padded <= real + area + _CALL_COST * len(members):
                 members.append(segment)
                 real += area
@@ -185,8 +179,9 @@ def _bucket(segments: list[Segment]) -> _Bucket:
         own = torch.arange(s.start, s.start + s.length)
         query_at[b, : s.length] = own
         key_at[b, : s.keys] = torch.cat([torch.arange(s.prefix_start, s.prefix_start + s.prefix_length), own])
+    same = all(s.length == s.keys == queries for s in segments)
     mask = None
-    if any(s.prefix_length for s in segments):
+    if not same:
         prefix = torch.tensor([s.prefix_length for s in segments])[:, None, None]
         mask = (torch.arange(keys)[None, None, :] <= torch.arange(queries)[None, :, None] + prefix)[:, None]
     return _Bucket(query_at.flatten(), key_at.flatten(), mask, len(segments))
