@@ -109,11 +109,7 @@ class Run:
             groups = [data.surveyed[i] for i in numbers]
             passes = self._passes(groups)
         with torch.no_grad():
-            found = [
-                objective.survey(self._scores([groups[i] for i in one.groups])[0])
-                for one in passes
-                if one.counts
-            ]
+            found = [objective.survey(self._scores([groups[i] for i in one.groups])[0]) for one in passes if one.counts]
         return self._joined(found)
 
     def _joined(self, found: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -24,8 +24,9 @@ class PoFT:
     """Factor on the difference, per nat per token; the paper has 1."""
     gamma: float = 0.0
     """Added to the scaled difference; the paper has 0."""
-    closing: bool = False
-    """Whether the token that ends a turn counts, in the model's score and in the references'."""
+    closing: bool = True
+    """Whether the token that ends a turn counts, in the model's score and in the references'. Without it, as in the
+    published scores, nothing in the loss speaks for stopping."""
 
     def __post_init__(self) -> None:
         if self.beta <= 0:

@@ -109,9 +109,7 @@ def test_moving_averages_are_read_after_the_step_and_a_missing_class_keeps_its_o
     assert told(call(objective, scores(UP, DOWN, objective)))["delta"] == pytest.approx(0.1875)
     after = remembered(objective, scores([1.0], [], objective), state)
     after = {name: float(value) for name, value in after.items()}
-    assert after == pytest.approx(
-        {"reward_up": 0.675, "reward_down": 0.025}, abs=1e-6
-    )
+    assert after == pytest.approx({"reward_up": 0.675, "reward_down": 0.025}, abs=1e-6)
 
 
 def test_evaluation_reads_what_is_remembered():
