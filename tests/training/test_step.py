@@ -22,7 +22,7 @@ DATA = {
     "feedback": "harbor:feedback?n=8&seed=4",
     "ranking": "harbor:rankings?n=8",
 }
-SAMPLES = {"bialign": "harbor:shots?n=4"}
+SAMPLES = {"bialign": "harbor:shots?n=4", "weak_to_strong": "harbor:safety?n=8"}
 """Data of objectives that ask more of a record than its kind."""
 OBJECTIVES = {entry.name: entry.name for entry in catalog.entries("objective")}
 OBJECTIVES |= {
