@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fairlead.errors import UnsupportedError
+from fairlead.forward.dense import dense_attention, suits
 
 __all__ = ["NAME", "BlockAttention", "Segment", "register"]
 
@@ -54,9 +56,22 @@ class _Bucket:
     size: int
     """B."""
 
-    def rows(self, states: Tensor) -> Tensor:
-        """Return [B * Q, heads, D] states as [B, heads, Q, D]."""
-        return states.unflatten(0, (self.size, -1)).transpose(1, 2)
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        """Attend with [B * Q, heads, D] queries to [B * K, key heads, D] keys and values: [B, heads, Q, D]."""
+        q, k, v = (states.unflatten(0, (self.size, -1)).transpose(1, 2) for states in (query, key, value))
+        if suits(q, k):
+            return dense_attention(q, k, v, self.bias, scale)
+        repeat = q.shape[1] // k.shape[1]
+        k, v = (states.repeat_interleave(repeat, dim=1) for states in (k, v))
+        causal = self.mask is None
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, is_causal=causal, scale=scale)
+
+    @cached_property
+    def bias(self) -> Tensor:
+        """The mask as float32 terms of the scores, [B or 1, 1, Q, K]."""
+        length = len(self.queries) // self.size
+        seen = torch.ones(1, 1, length, length, dtype=torch.bool).tril() if self.mask is None else self.mask
+        return torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf).to(self.queries.device)
 
     def to(self, device: torch.device | str) -> _Bucket:
         mask = None if self.mask is None else self.mask.to(device)
@@ -94,22 +109,18 @@ class BlockAttention:
         Returns:
             [1, L, heads, D]
         """
-        repeat = query.shape[1] // key.shape[1]
+        if torch.is_autocast_enabled(query.device.type):
+            # What autocast does to fused attention, here before the gathers.
+            dtype = torch.get_autocast_dtype(query.device.type)
+            query, key, value = (states.to(dtype) for states in (query, key, value))
         # One gather for all calls: the gradient of each gather is as long as the row.
         queries = _gather(query, self.queries).split([len(b.queries) for b in self.buckets])
         keys = _gather(key, self.keys).split([len(b.keys) for b in self.buckets])
         values = _gather(value, self.keys).split([len(b.keys) for b in self.buckets])
-        outputs = []
-        for bucket, q, k, v in zip(self.buckets, queries, keys, values):
-            out = F.scaled_dot_product_attention(
-                bucket.rows(q),
-                bucket.rows(k).repeat_interleave(repeat, dim=1),
-                bucket.rows(v).repeat_interleave(repeat, dim=1),
-                attn_mask=bucket.mask,
-                is_causal=bucket.mask is None,
-                scale=scale,
-            )
-            outputs.append(out.transpose(1, 2).flatten(0, 1))
+        outputs = [
+            bucket.attend(q, k, v, scale).transpose(1, 2).flatten(0, 1)
+            for bucket, q, k, v in zip(self.buckets, queries, keys, values)
+        ]
         return torch.cat(outputs).index_select(0, self.order)[None]
 
 

@@ -31,14 +31,23 @@ class Head:
     cap: float | None = None
     """Soft cap on the logits."""
 
-    def tile(self, hidden: Tensor, start: int, end: int) -> Tensor:
-        """Return float32 logits [M, end - start] of hidden states [M, H]."""
-        logits = (hidden @ self.weight[start:end].to(hidden.dtype).T).float()
+    def part(self, start: int, end: int, dtype: torch.dtype) -> Head:
+        """Return the head of some of the vocabulary, its weight in `dtype`."""
+        bias = None if self.bias is None else self.bias[start:end].float()
+        return Head(self.weight[start:end].to(dtype), bias, self.scale, self.cap)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return float32 logits [M, V] of hidden states [M, H], which have the weight's dtype."""
+        logits = (hidden @ self.weight.T).float()
         if self.bias is not None:
-            logits = logits + self.bias[start:end].float()
+            logits = logits + self.bias
         if self.scale != 1.0:
             logits = logits * self.scale
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+
+    def tile(self, hidden: Tensor, start: int, end: int) -> Tensor:
+        """Return float32 logits [M, end - start] of hidden states [M, H], computed in their dtype."""
+        return self.part(start, end, hidden.dtype).logits(hidden)
 
     def slope(self, logits: Tensor) -> Tensor | float:
         """Return d(logits) / d(h W' + b), from the logits themselves."""
@@ -68,8 +77,9 @@ def token_collisions(hidden: Tensor, head: Head, *, dtype: torch.dtype | None = 
         total = torch.full((len(states),), -torch.inf, dtype=torch.float32, device=hidden.device)
         squares = total.clone()
         for start, end in _vocabulary_tiles(len(head.weight)):
+            tile = head.part(start, end, states.dtype)
             for part in _row_tiles(len(states)):
-                logits = head.tile(states[part], start, end)
+                logits = tile.logits(states[part])
                 total[part] = torch.logaddexp(total[part], torch.logsumexp(logits, -1))
                 squares[part] = torch.logaddexp(squares[part], torch.logsumexp(2 * logits, -1))
     return squares - 2 * total
@@ -81,6 +91,11 @@ def _vocabulary_tiles(size: int) -> list[tuple[int, int]]:
 
 def _row_tiles(size: int) -> list[slice]:
     return [slice(start, min(start + ROW_TILE, size)) for start in range(0, size, ROW_TILE)]
+
+
+def _log_sum_exp(logits: Tensor) -> Tensor:
+    """Return the log-sum-exp of every row; log_softmax is one pass over a row where logsumexp makes four."""
+    return logits[:, 0] - torch.log_softmax(logits, -1)[:, 0]
 
 
 def _in_tile(targets: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
@@ -99,9 +114,10 @@ class _TiledLogProbs(torch.autograd.Function):
             total = torch.full((len(states),), -torch.inf, dtype=torch.float32, device=hidden.device)
             picked = torch.zeros_like(total)
             for start, end in _vocabulary_tiles(len(weight)):
+                tile = head.part(start, end, dtype)
                 for part in _row_tiles(len(states)):
-                    logits = head.tile(states[part], start, end)
-                    total[part] = torch.logaddexp(total[part], torch.logsumexp(logits, -1))
+                    logits = tile.logits(states[part])
+                    total[part] = torch.logaddexp(total[part], _log_sum_exp(logits))
                     rows, columns = _in_tile(targets[part], start, end)
                     picked[part][rows] = logits[rows, columns]
         ctx.save_for_backward(hidden, weight, bias, targets, total)
@@ -118,29 +134,33 @@ class _TiledLogProbs(torch.autograd.Function):
         grad_bias = torch.empty_like(bias) if wants_bias else weight.new_empty(0)
         with torch.autocast(hidden.device.type, enabled=False):
             states = hidden.to(ctx.dtype)
+            # The rows' gradients go into the factors beside a tile, which are smaller than the tile.
+            weighed = (-grad[:, None] * hidden).to(ctx.dtype)
             for start, end in _vocabulary_tiles(len(weight)):
-                tile = weight[start:end].to(ctx.dtype)
-                tile_grad = torch.zeros(tile.shape, dtype=torch.float32, device=hidden.device)
+                tile = head.part(start, end, ctx.dtype)
+                tile_grad = torch.zeros(tile.weight.shape, dtype=torch.float32, device=hidden.device)
                 bias_grad = torch.zeros(end - start, dtype=torch.float32, device=hidden.device)
                 for part in _row_tiles(len(states)):
-                    logits = head.tile(states[part], start, end)
+                    logits = tile.logits(states[part])
                     slope = head.slope(logits)
-                    wanted = logits.sub_(total[part, None]).exp_().mul_(-grad[part, None])
+                    surplus = logits.sub_(total[part, None]).exp_()
                     rows, columns = _in_tile(targets[part], start, end)
-                    wanted[rows, columns] += grad[part][rows]
+                    surplus[rows, columns] -= 1.0
                     if not isinstance(slope, float) or slope != 1.0:
-                        wanted *= slope
+                        surplus *= slope
                     if wants_bias:
-                        bias_grad += wanted.sum(0)
-                    wanted = wanted.to(ctx.dtype)
+                        bias_grad -= grad[part] @ surplus
+                    surplus = surplus.to(ctx.dtype)
                     if wants_hidden:
-                        grad_hidden[part] += wanted @ tile
+                        grad_hidden[part] += surplus @ tile.weight
                     if wants_weight:
-                        tile_grad += wanted.T @ states[part]
+                        tile_grad += surplus.T @ weighed[part]
                 if wants_weight:
                     grad_weight[start:end] = tile_grad
                 if wants_bias:
                     grad_bias[start:end] = bias_grad
+        if wants_hidden:
+            grad_hidden *= -grad[:, None]
         found = (grad_hidden.to(hidden.dtype), grad_weight, grad_bias)
         wanted = (wants_hidden, wants_weight, wants_bias)
         return *(g if w else None for g, w in zip(found, wanted)), None, None, None, None
