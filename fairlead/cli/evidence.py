@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["evidence"]
 
 _START, _END = "<!-- evidence:start -->", "<!-- evidence:end -->"
-_PAGES = ("README.md", "docs/evidence.md")
-_HEAD = "| recipe | what must hold | measured | |\n|---|---|---|---|"
+_SUMMARY, _FULL = "README.md", "docs/evidence.md"
+_HEADS = {
+    _SUMMARY: "| recipe | what it shows | its claims | |\n|---|---|---|---|",
+    _FULL: "| recipe | what must hold | measured | |\n|---|---|---|---|",
+}
+_TOOK = "took"
+_HOLDS, _FAILS = "holds", "**does not hold**"
 
 
 def evidence(
@@ -25,7 +30,7 @@ def evidence(
     ),
     root: Annotated[Path, Parameter(help="The checkout whose pages are rewritten.")] = Path("."),
 ) -> int:
-    """Run the recipes that make a claim and rewrite the evidence tables of README.md and docs/evidence.md.
+    """Run the recipes that make a claim and rewrite the evidence tables of docs/evidence.md and, in short, README.md.
 
     A recipe that cannot run here (its data is elsewhere) keeps its earlier rows. The exit code is 1 when a claim does
     not hold or a recipe could not run.
@@ -43,35 +48,51 @@ def evidence(
         find_recipe(name)
     pages = _pages(root)
     all_rows: dict[str, list[str]] = {}
+    titles: dict[str, str] = {}
     good = True
     for name in shipped_recipes():
+        recipe = load(find_recipe(name))
+        if not recipe.expect:
+            continue
+        titles[name] = recipe.title
         if recipes and name not in recipes:
             all_rows[name] = _earlier(pages, name)
-            continue
-        recipe = load(find_recipe(name))
-        if recipe.expect:
+        else:
             all_rows[name], held = _row(name, recipe, out / name, pages)
             good = good and held
-    table = "\n".join([_HEAD, *(line for lines in all_rows.values() for line in lines)])
+    tables = {
+        _SUMMARY: [_summary(name, titles[name], rows) for name, rows in all_rows.items() if rows],
+        _FULL: [line for lines in all_rows.values() for line in lines],
+    }
     # Read again: a recipe takes minutes, in which somebody may have edited the pages.
     for page, text in _pages(root).items():
         before, _, rest = text.partition(_START)
+        name = page.relative_to(root).as_posix()
+        table = "\n".join([_HEADS[name], *tables[name]])
         page.write_text(f"{before}{_START}\n\n{table}\n\n{_END}{rest.partition(_END)[2]}", encoding="utf-8")
         print(page)
     return 0 if good else 1
 
 
+def _summary(name: str, title: str, rows: list[str]) -> str:
+    """Return one row for a recipe, from its rows of the full table."""
+    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+    verdicts = [row[3] for row in cells if row[1] != _TOOK]
+    took = "".join(row[2] for row in cells if row[1] == _TOOK)
+    return f"| {name} | {title} | {verdicts.count(_HOLDS)} of {len(verdicts)} hold | {took} |"
+
+
 def _pages(root: Path) -> dict[Path, str]:
     from fairlead.errors import UsageError
 
-    found = {root / name: (root / name).read_text(encoding="utf-8") for name in _PAGES if (root / name).is_file()}
+    found = {root / name: (root / name).read_text(encoding="utf-8") for name in _HEADS if (root / name).is_file()}
     for page, text in found.items():
         if text.count(_START) != 1 or text.count(_END) != 1 or text.index(_END) < text.index(_START):
             fix = f"put {_START} and {_END} around the table, once"
             raise UsageError("has no place for the evidence table", place=str(page), fix=fix)
     if not found:
         fix = "run it in a checkout of Fairlead, or name one with --root"
-        raise UsageError(f"holds neither {' nor '.join(_PAGES)}", place=str(root), fix=fix)
+        raise UsageError(f"holds neither {' nor '.join(_HEADS)}", place=str(root), fix=fix)
     return found
 
 
@@ -100,19 +121,16 @@ def _rows(name: str, folder: Path) -> tuple[list[str], bool]:
     lines = []
     for checked in state["expectations"]:
         value = "not defined" if checked["value"] is None else f"{checked['value']:.3f}"
-        verdict = "holds" if checked["holds"] else "**does not hold**"
+        verdict = _HOLDS if checked["holds"] else _FAILS
         line = checked["line"].replace("|", "\\|")
         lines.append(f"| {name} | `{line}` | {value} | {verdict} |")
     cpu = f"{state['machine']['cpu']}, {state['machine']['cores']} cores" if steps else ""
-    lines.append(f"| {name} | took | {minutes:.1f} min | {cpu} |")
+    lines.append(f"| {name} | {_TOOK} | {minutes:.1f} min | {cpu} |")
     return lines, all(checked["holds"] for checked in state["expectations"])
 
 
 def _earlier(pages: dict[Path, str], name: str) -> list[str]:
-    """Return the rows that a recipe has in the pages now."""
-    for text in pages.values():
-        table = text.partition(_START)[2].partition(_END)[0]
-        rows = [line for line in table.splitlines() if line.startswith(f"| {name} |")]
-        if rows:
-            return rows
-    return []
+    """Return the rows that a recipe has in the full table now."""
+    text = next((text for page, text in pages.items() if page.as_posix().endswith(_FULL)), "")
+    table = text.partition(_START)[2].partition(_END)[0]
+    return [line for line in table.splitlines() if line.startswith(f"| {name} |")]

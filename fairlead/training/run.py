@@ -140,6 +140,7 @@ class Run:
             collision=seen.collision,
             fields=batch.fields,
             progress=self.progress.step / self.materials.order.steps,
+            training=self.policy.training,
         )
         return scores, batch.size
 

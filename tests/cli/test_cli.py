@@ -207,9 +207,12 @@ def test_evidence_rewrites_the_tables(fairlead, tmp_path, monkeypatch):
         text = (checkout / name).read_text()
         assert text.startswith("before\n<!-- evidence:start -->\n\n| recipe |")
         assert text.endswith("<!-- evidence:end -->\nafter\n")
-        assert text.count("| one | `new.parameters") == 2
         assert "stale" not in text
-        assert old in text
+    full, summary = ((checkout / name).read_text() for name in ("docs/evidence.md", "README.md"))
+    assert full.count("| one | `new.parameters") == 2
+    assert old in full
+    assert "| one | x | 2 of 2 hold | 0." in summary
+    assert "| two | x | 1 of 1 hold |  |" in summary
     assert fairlead("evidence", "one", "--root", "checkout")[0] == 0
     (checkout / "README.md").write_text("no marks")
     assert fairlead("evidence", "--root", "checkout")[0] == 2

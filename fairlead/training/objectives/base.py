@@ -76,6 +76,8 @@ class Scores:
     """What the objective's `survey` found over the whole step: 1-D tensors, no gradient."""
     progress: float = 0.0
     """Share of the optimizer steps that are done, in [0, 1)."""
+    training: bool = True
+    """False where held-out groups are measured."""
 
     def require(self, name: str) -> Tensor:
         """Return an optional tensor or a field, or say that it is missing."""

@@ -78,7 +78,7 @@ class BCO:
     def __call__(self, scores: Scores, state: State) -> Loss:
         """Return the summed loss; the shift is read after this step's rewards went into it.
 
-        Without gradient, in evaluation, the shift is the remembered one.
+        On held-out answers the shift is the remembered one.
 
         Metrics: `delta`, `reward_up`, `reward_down`, `reward_size` (mean |r|), `accuracy` (share of answers on their
         side of the shift), `error_term` (mean of exp(delta - r) over ups plus mean of exp(r - delta) over downs),
@@ -87,7 +87,7 @@ class BCO:
         up, weight = scores.require("label").bool(), self._weight(scores)
         reward = self.beta * log_ratios(scores)
         step = _Step(scores.survey)
-        if torch.is_grad_enabled():
+        if scores.training:
             state = self.remember(state, step.totals)
         delta = _SHIFTS[self.delta_mode].value(state).to(reward)
         margin = torch.where(up, reward - delta, delta - reward)

@@ -114,8 +114,8 @@ def test_moving_averages_are_read_after_the_step_and_a_missing_class_keeps_its_o
 
 def test_evaluation_reads_what_is_remembered():
     objective = bco(decay=0.5, start=0.2)
-    with torch.no_grad():
-        assert told(call(objective, scores(UP, DOWN, objective)))["delta"] == pytest.approx(0.2)
+    held_out = dataclasses.replace(scores(UP, DOWN, objective), training=False)
+    assert told(call(objective, held_out))["delta"] == pytest.approx(0.2)
 
 
 def test_policy_equal_to_reference_gives_ln_2_per_answer():
@@ -250,7 +250,7 @@ def test_a_step_does_not_depend_on_its_passes(tiny_model, tmp_path):
         train(config(tiny_model, max_steps=4, micro_tokens=tokens), tmp_path / name, quiet=True)
     together, apart = lines(tmp_path / "together"), lines(tmp_path / "apart")
     for key in ("loss", "delta", "grad_norm", "reward_up", "error_term"):
-        assert [line[key] for line in apart] == pytest.approx([line[key] for line in together], abs=2e-5), key
+        assert [line[key] for line in apart] == pytest.approx([line[key] for line in together], abs=2e-5, rel=1e-5), key
     assert together[-1]["delta"] != 0
 
 
