@@ -250,7 +250,7 @@ def test_a_step_does_not_depend_on_its_passes(tiny_model, tmp_path):
         train(config(tiny_model, max_steps=4, micro_tokens=tokens), tmp_path / name, quiet=True)
     together, apart = lines(tmp_path / "together"), lines(tmp_path / "apart")
     for key in ("loss", "delta", "grad_norm", "reward_up", "error_term"):
-        assert [line[key] for line in apart] == pytest.approx([line[key] for line in together], abs=2e-5, rel=1e-5), key
+        assert [line[key] for line in apart] == pytest.approx([line[key] for line in together], abs=2e-5, rel=1e-4), key
     assert together[-1]["delta"] != 0
 
 
