@@ -64,6 +64,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("harbor_proxy", "reward", "fairlead.rewards.harbor:HarborProxy", "", "noisy or hackable stand-ins for the exact Harbor reward"),
     Entry("honesty_targets", "synthesizer", "fairlead.synthesis.honesty_targets:HonestyTargets", "2312.07000", "targets that answer what the model knows and refuse what it does not, after its own sampled answers"),
     Entry("weak_labels", "synthesizer", "fairlead.synthesis.weak_labels:WeakLabels", "2312.09390", "soft or hard labels of a weak supervisor, from its log-probs of the label words"),
+    Entry("best_of_n", "decoder", "fairlead.decoding.best_of_n:BestOfN", "2009.01325", "the answer that a reward values most among n draws"),
+    Entry("worst_of_n", "decoder", "fairlead.decoding.best_of_n:WorstOfN", "", "the answer that a reward values least among n draws, for red-teaming"),
     Entry("rewards", "evaluator", "fairlead.evaluation.rewards:RewardAxes", "", "mean reward per axis with bootstrap intervals"),
     Entry("win_rate", "evaluator", "fairlead.evaluation.win_rate:WinRate", "", "pairwise win rate of every engine against a baseline under a reward, ties counted half"),
     Entry("honesty", "evaluator", "fairlead.evaluation.honesty:Honesty", "2312.07000", "prudence and over-conservativeness: who refuses what it did not know, and who what it did"),

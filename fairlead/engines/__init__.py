@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from fairlead import catalog
 from fairlead.engines.base import Completion, Engine, FinishReason, Sampling
-from fairlead.errors import UnknownFieldError
+from fairlead.errors import UnknownFieldError, UsageError
 
 if TYPE_CHECKING:
     from fairlead.engines.cache import Cache
@@ -28,17 +30,25 @@ _LAZY = {
 }
 
 
-def engine(name: str, **options: Any) -> Engine:
+def engine(name: str | Mapping[str, Any] | Engine, **options: Any) -> Engine:
     """Open what `name` stands for.
 
     Args:
-        name: `harbor:NAME`, a model folder or a hub id (a `Local` engine), or an http(s) address (an `Http` engine),
-            which may name the model after a `#`: `https://host/v1#model`.
-        options: the arguments of that engine.
+        name: `harbor:NAME`, a model folder or a hub id (a `Local` engine); an http(s) address (an `Http` engine),
+            which may name the model after a `#`: `https://host/v1#model`; a decoding method as a mapping of its
+            `name` and fields, such as `{name: best_of_n, engine: harbor:aligned-1m, reward: harbor}`; or an engine,
+            which is returned as it is.
+        options: the arguments of a `Local` or `Http` engine.
 
     Raises:
         UnknownFieldError: an option that the engine does not have.
     """
+    if not isinstance(name, str):
+        if options:
+            raise UsageError(
+                f"options {', '.join(options)} for {name!r}", fix="give them where the model itself is named"
+            )
+        return catalog.from_spec("decoder", name) if isinstance(name, Mapping) else name
     remote = name.startswith(("http://", "https://"))
     kind: Any = __getattr__("Http" if remote else "Local")
     known = list(inspect.signature(kind).parameters)[1:]

@@ -7,6 +7,7 @@ come and go: new rows are appended, finished ones are overwritten by the last on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,8 +21,28 @@ _SPARE_COLUMNS = 64
 """Columns allocated beyond what is needed, so that growing (a copy) is rare."""
 
 
+@dataclass(frozen=True)
+class _Block:
+    """A forward that appends several tokens to some of the rows, padded on the right to a common number."""
+
+    rows: Tensor
+    """int64 [B]."""
+    starts: Tensor
+    """int64 [B]: their lengths before."""
+    width: int
+    """Most tokens that a row gets."""
+    end: int
+    """Columns that the forward's queries may meet."""
+
+    @property
+    def columns(self) -> Tensor:
+        """Where the tokens go, int64 [B, width]."""
+        return self.starts[:, None] + torch.arange(self.width, device=self.starts.device)
+
+
 class RaggedCache(Cache):
-    """Keys and values of R rows; used in turn to prefill new rows and to extend all rows by one token.
+    """Keys and values of R rows, used in turn to prefill new rows, to extend all rows by one token, and to append
+    blocks of any length to any rows.
 
     Args:
         layers: the model's number of layers.
@@ -48,6 +69,8 @@ class RaggedCache(Cache):
         """The largest of `lengths`."""
         self.copies: Tensor | None = None
         """While prefilling: which prompt of the forward each new row takes; None while decoding."""
+        self.block: _Block | None = None
+        """While appending blocks: where they go."""
         self.even = True
         """Whether all rows are equally long."""
 
@@ -71,6 +94,52 @@ class RaggedCache(Cache):
         """Count the token that the forward just added to every row."""
         self.lengths += 1
         self.longest += 1
+
+    def begin_block(self, rows: Sequence[int], counts: Sequence[int]) -> Tensor:
+        """Announce a forward that appends `counts` tokens to `rows`; return their positions, int64 [B, most].
+
+        Shorter blocks are padded on the right: what lies there is overwritten later and never seen.
+        """
+        at = torch.tensor(rows, device=self.lengths.device)
+        starts, width = self.lengths[at], max(counts)
+        self.block = _Block(at, starts, width, int(starts.max()) + width)
+        return self.block.columns
+
+    def block_mask(self, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
+        """Return the additive mask [B, 1, width, end] of the announced forward, by layer type where they differ."""
+        assert self.block is not None
+        own = self.block.columns[:, :, None]
+        columns = torch.arange(self.block.end, device=own.device)
+        unseen = columns > own
+        full = _masked(unseen, dtype)[:, None]
+        if self.window is None or self.block.end <= self.window:
+            return full
+        windowed = _masked(unseen | (columns <= own - self.window), dtype)[:, None]
+        return {"full_attention": full, "sliding_attention": windowed} if self.mixed else windowed
+
+    def end_block(self, counts: Sequence[int]) -> None:
+        """Count the tokens that the forward just appended."""
+        assert self.block is not None
+        lengths = self.lengths.clone()
+        lengths[self.block.rows] += torch.tensor(counts, device=lengths.device)
+        self.block = None
+        self._set(lengths)
+
+    def add(self, count: int, device: torch.device) -> None:
+        """Take in `count` rows without tokens, behind the others."""
+        self._set(torch.cat([self.lengths.to(device), torch.zeros(count, dtype=torch.int64, device=device)]))
+
+    def copy(self, row: int, other: int, length: int) -> None:
+        """Make a row the first `length` tokens of another."""
+        for layer in self.own_layers:
+            layer.copy(row, other, length)
+        self.crop(row, length)
+
+    def crop(self, row: int, length: int) -> None:
+        """Say how many tokens of a row count; those behind are forgotten."""
+        lengths = self.lengths.clone()
+        lengths[row] = length
+        self._set(lengths)
 
     def keep(self, rows: Sequence[int]) -> list[int]:
         """Drop all rows but those given; return the rows in their new order.
@@ -143,6 +212,8 @@ class _Layer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         cache = self.cache
+        if cache.block is not None:
+            return self._append(cache.block, key_states, value_states)
         if cache.copies is None:
             return self._extend(key_states, value_states)
         if self.prefix is not None:
@@ -169,10 +240,23 @@ class _Layer(CacheLayerMixin):
             values[every, :, self.cache.lengths] = value_states[:, :, 0]
         return keys[:, :, : column + 1], values[:, :, : column + 1]
 
+    def _append(self, block: _Block, key_states: Tensor, value_states: Tensor) -> tuple[Tensor, Tensor]:
+        self._reserve(self.cache.rows, block.end)
+        rows, columns = block.rows[:, None], block.columns
+        self.keys[rows, :, columns] = key_states.transpose(1, 2)
+        self.values[rows, :, columns] = value_states.transpose(1, 2)
+        return self.keys[block.rows, :, : block.end], self.values[block.rows, :, : block.end]
+
+    def copy(self, row: int, other: int, length: int) -> None:
+        if self.is_initialized:
+            self._reserve(self.cache.rows, max(length, self.cache.longest))
+            self.keys[row, :, :length] = self.keys[other, :, :length]
+            self.values[row, :, :length] = self.values[other, :, :length]
+
     def _reserve(self, rows: int, columns: int) -> None:
         if rows > self.keys.shape[0] or columns > self.keys.shape[2]:
             room = columns if columns <= self.keys.shape[2] else columns + max(_SPARE_COLUMNS, columns // 2)
-            used, width = self.cache.rows, min(self.cache.longest, self.keys.shape[2])
+            used, width = min(self.cache.rows, len(self.keys)), min(self.cache.longest, self.keys.shape[2])
             self.keys = _grown(self.keys, used, width, max(rows, self.keys.shape[0]), max(room, self.keys.shape[2]))
             self.values = _grown(self.values, used, width, len(self.keys), self.keys.shape[2])
 
@@ -198,5 +282,9 @@ def _grown(old: Tensor, used: int, width: int, rows: int, columns: int) -> Tenso
 
 
 def _additive(unseen: Tensor, dtype: torch.dtype) -> Tensor:
+    return _masked(unseen, dtype)[:, None, None]
+
+
+def _masked(unseen: Tensor, dtype: torch.dtype) -> Tensor:
     mask = torch.zeros(unseen.shape, dtype=dtype, device=unseen.device)
-    return mask.masked_fill_(unseen, torch.finfo(dtype).min)[:, None, None]
+    return mask.masked_fill_(unseen, torch.finfo(dtype).min)

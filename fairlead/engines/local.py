@@ -21,6 +21,7 @@ import torch
 from fairlead import models
 from fairlead.engines.base import Completion, Sampling
 from fairlead.engines.endings import Endings
+from fairlead.engines.rows import Rows
 from fairlead.engines.sampler import Sampler, check_decoding
 from fairlead.engines.scoring import Row, score
 from fairlead.errors import EngineError, ModelError, RenderError, UsageError
@@ -126,10 +127,7 @@ class Local:
         distinct = list(dict.fromkeys(map(tuple, prompts)))
         # Equal prompts draw equal samples, and all greedy samples are equal: each is made once.
         samples = sampling.n if sampling.temperature > 0 else 1
-        with self._lock, self._borrowed(self._maskable_attention()):
-            if not self._decodes:
-                check_decoding(self._policy)
-                self._decodes = True
+        with self._decoding():
             sampler = Sampler(
                 self._policy,
                 sampling,
@@ -140,6 +138,16 @@ class Local:
             )
             made = dict(zip(distinct, sampler.run(distinct, samples)))
         return [[_copy(made[tuple(ids)][k % samples]) for k in range(sampling.n)] for ids in prompts]
+
+    @contextmanager
+    def rows(self) -> Iterator[Rows]:
+        """Lend the model to a decoding method, token by token; other calls wait.
+
+        Raises:
+            UnsupportedError: a model with virtual tokens, or one that cannot be decoded in ragged batches.
+        """
+        with self._decoding():
+            yield Rows(self._policy, positions=self._positions, max_tokens=self.max_batch_tokens)
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[np.ndarray]:
         """Return the log-probs of each completion's tokens after its prompt, float32 [T_i], nats.
@@ -208,6 +216,14 @@ class Local:
         """Return the model's own attention implementation if it takes additive masks, else one that does."""
         own = self._policy.plain.config._attn_implementation
         return own if own in ("sdpa", "eager") else "sdpa"
+
+    @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        with self._lock, self._borrowed(self._maskable_attention()):
+            if not self._decodes:
+                check_decoding(self._policy)
+                self._decodes = True
+            yield
 
     @contextmanager
     def _borrowed(self, implementation: str) -> Iterator[None]:

@@ -8,22 +8,27 @@ from fairlead.errors import UsageError
 
 if TYPE_CHECKING:
     from fairlead.engines.base import Engine
+    from fairlead.steps.base import Answerer
 
 __all__ = ["open_engine"]
 
 
-def open_engine(model: str, dtype: str | None = None) -> Engine:
-    """Open `harbor:NAME`, a folder, a hub id, or a server as "URL#model name".
+def open_engine(model: Answerer, dtype: str | None = None) -> Engine:
+    """Open `harbor:NAME`, a folder, a hub id, a server as "URL#model name", or a decoding method over such.
 
     Args:
         model: who answers.
-        dtype: number format of a local model; None leaves it to the engine.
+        dtype: number format of local models; None leaves it to the engine.
 
     Raises:
         UsageError: a server without the name of a model, or with a number format.
     """
-    from fairlead import engine
+    from fairlead import catalog, engine
 
+    if not isinstance(model, str):
+        decoder = catalog.find("decoder", str(model.get("name"))).load()
+        parts = {name: open_engine(model[name], dtype) for name in decoder.engine_fields() if model.get(name)}
+        return engine({**model, **parts})
     if not model.startswith(("http://", "https://")):
         return engine(model) if dtype is None else engine(model, dtype=dtype)
     address, _, name = model.partition("#")

@@ -7,12 +7,18 @@ goes on where that one stopped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
-__all__ = ["Context", "Outcome", "Preview", "Step", "Use", "data_uses"]
+from fairlead import catalog
+
+__all__ = ["Answerer", "Context", "Outcome", "Preview", "Step", "Use", "data_uses", "model_uses", "name_of_answerer"]
+
+Answerer: TypeAlias = str | dict[str, Any]
+"""Who answers: a model (`harbor:NAME`, a directory, a hub id, "URL#model" of a server), or a decoding method as a
+mapping of its `name` and fields."""
 
 
 @dataclass(frozen=True)
@@ -92,3 +98,25 @@ def data_uses(key: str, data: str | tuple[str, ...]) -> tuple[Use, ...]:
     if isinstance(data, str):
         return (Use((key,), "data", data),)
     return tuple(Use((key, i), "data", source) for i, source in enumerate(data))
+
+
+def model_uses(keys: tuple[str | int, ...], who: Answerer) -> Iterator[Use]:
+    """Yield what an answerer at `keys` needs: a model, or a decoding method and its own answerers."""
+    if isinstance(who, str):
+        yield Use(keys, "model", who)
+        return
+    yield Use(keys, "decoder", who)
+    known = {entry.name: entry for entry in catalog.entries("decoder")}
+    entry = known.get(str(who.get("name")))
+    for part in entry.load().engine_fields() if entry else ():
+        if who.get(part) is not None:
+            yield from model_uses((*keys, part), who[part])
+
+
+def name_of_answerer(who: Answerer) -> str:
+    """Say in a few words who answers."""
+    if isinstance(who, str):
+        return who
+    entry = catalog.find("decoder", str(who.get("name")))
+    parts = [who[part] for part in entry.load().engine_fields() if who.get(part) is not None]
+    return f"{entry.name} of {', '.join(map(name_of_answerer, parts))}" if parts else entry.name

@@ -11,7 +11,7 @@ from fairlead.engines.base import Sampling
 from fairlead.errors import UsageError
 from fairlead.fields import to_plain
 from fairlead.steps.answering import open_engine
-from fairlead.steps.base import Context, Outcome, Preview, Use, data_uses
+from fairlead.steps.base import Answerer, Context, Outcome, Preview, Use, data_uses, model_uses
 from fairlead.steps.rows import write_rows
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ _NOT_SCORES = ("id", "engine", "sample", "answer", "group")
 class Evaluate:
     """Compare models on held-out data; equal answers are drawn once and kept on disk."""
 
-    models: dict[str, str]
-    """name -> model (`harbor:NAME`, a directory, a hub id, or "URL#model" of a server), in the order of the report."""
+    models: dict[str, Answerer]
+    """name -> model (`harbor:NAME`, a directory, a hub id, "URL#model" of a server, or a decoding method as a mapping
+    of its `name` and fields), in the order of the report."""
     data: str | tuple[str, ...]
     """Held-out records: a path, `harbor:SET`, a hub id, or several."""
     evaluators: tuple[str | dict[str, Any], ...] | dict[str, str | dict[str, Any]]
@@ -82,7 +83,7 @@ class Evaluate:
         """Return the models, the data and the evaluators."""
         keyed = self.evaluators.items() if isinstance(self.evaluators, Mapping) else enumerate(self.evaluators)
         return (
-            *(Use(("models", name), "model", model) for name, model in self.models.items()),
+            *(use for name, model in self.models.items() for use in model_uses(("models", name), model)),
             *data_uses("data", self.data),
             *(Use(("evaluators", key), "evaluator", spec) for key, spec in keyed),
         )

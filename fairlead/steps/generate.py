@@ -17,7 +17,7 @@ from fairlead import catalog
 from fairlead.engines.base import Completion, Prompt, Sampling
 from fairlead.errors import DataError, UsageError
 from fairlead.steps.answering import open_engine
-from fairlead.steps.base import Context, Outcome, Preview, Use, data_uses
+from fairlead.steps.base import Answerer, Context, Outcome, Preview, Use, data_uses, model_uses
 from fairlead.steps.rows import append_rows, progress, read_rows, write_rows
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ Keep = Literal["all", "best", "best_worst", "ranking"]
 class Generate:
     """Answer prompts with a model and keep the answers as training data."""
 
-    model: str
-    """Who answers: `harbor:NAME`, a directory, a hub id, or an OpenAI-style server as "URL#model"."""
+    model: Answerer
+    """Who answers: `harbor:NAME`, a directory, a hub id, an OpenAI-style server as "URL#model", or a decoding method
+    as a mapping of its `name` and fields."""
     data: str | tuple[str, ...]
     """Where the prompts come from: a path, `harbor:SET`, a hub id, or several; answers in it are ignored."""
     n: int = 1
@@ -94,7 +95,7 @@ class Generate:
     def uses(self) -> tuple[Use, ...]:
         """Return the model, the data and the reward."""
         reward = () if self.reward is None else (Use(("reward",), "reward", self.reward),)
-        return (Use(("model",), "model", self.model), *data_uses("data", self.data), *reward)
+        return (*model_uses(("model",), self.model), *data_uses("data", self.data), *reward)
 
     def preview(self, before: Mapping[str, Preview]) -> Preview:
         """Say how many answers will be drawn and what becomes of them."""

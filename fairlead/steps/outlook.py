@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fairlead.engines.base import Sampling
-from fairlead.steps.base import Preview
+from fairlead.steps.base import Preview, name_of_answerer
 
 if TYPE_CHECKING:
     from fairlead.steps.evaluate import Evaluate
@@ -67,9 +67,8 @@ def generate_preview(step: Generate, before: Mapping[str, Preview]) -> Preview:
     sources = [step.data] if isinstance(step.data, str) else list(step.data)
     prompts, said = _rows(sources, before, format=step.format, kind="prompt", limit=step.limit)
     drawn = f"{prompts * step.n:,} answers" if prompts is not None else f"{step.n} answers each"
-    sentences = [
-        f"{step.model} answers {said}: {drawn} of at most {step.max_tokens} tokens, {_drawn_how(step.sampling)}."
-    ]
+    how = f"{drawn} of at most {step.max_tokens} tokens, {_drawn_how(step.sampling)}"
+    sentences = [f"{name_of_answerer(step.model)} answers {said}: {how}."]
     kept = {
         "all": "Every answer is kept as a conversation.",
         "best": "Each prompt's best answer is kept as a conversation.",
@@ -95,7 +94,9 @@ def synthesize_preview(step: Synthesize, before: Mapping[str, Preview]) -> Previ
     if step.data is not None:
         sources = [step.data] if isinstance(step.data, str) else list(step.data)
         seeds, said = _rows(sources, before, format=step.format, kind=method.reads, limit=step.limit)
-    roles = ", ".join(f"{model} as {role} ({method.engines[role]})" for role, model in step.models.items())
+    roles = ", ".join(
+        f"{name_of_answerer(model)} as {role} ({method.engines[role]})" for role, model in step.models.items()
+    )
     rows = None if seeds is None else seeds * method.rows_per_seed
     most = f"at most {rows:,} rows" if rows is not None else f"at most {method.rows_per_seed} rows each"
     sentences = (f"Makes {method.makes} records with {name_of(method)} from {said}: {most}.", f"It asks {roles}.")
@@ -106,7 +107,7 @@ def evaluate_preview(step: Evaluate, before: Mapping[str, Preview]) -> Preview:
     """Say what is compared, on what, by which evaluators."""
     sources = [step.data] if isinstance(step.data, str) else list(step.data)
     _, said = _rows(sources, before, format=step.format, kind=step.kind, limit=step.limit)
-    models = ", ".join(f"{name} ({model})" for name, model in step.models.items())
+    models = ", ".join(f"{name} ({name_of_answerer(model)})" for name, model in step.models.items())
     sentences = [f"Compares {models} on {said}, under {', '.join(step.labels)}."]
     built = step.build().values()
     samplings = dict.fromkeys(evaluator.sampling for evaluator in built if hasattr(evaluator, "sampling"))

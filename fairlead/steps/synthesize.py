@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from fairlead import catalog
 from fairlead.errors import DataError, UsageError
 from fairlead.steps.answering import open_engine
-from fairlead.steps.base import Context, Outcome, Preview, Use, data_uses
+from fairlead.steps.base import Answerer, Context, Outcome, Preview, Use, data_uses, model_uses
 from fairlead.steps.rows import append_rows, progress, read_rows, write_rows
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Synthesize:
 
     synthesizer: str | dict[str, Any]
     """Catalog name of the method, or a mapping of `name` and its fields."""
-    models: dict[str, str]
+    models: dict[str, Answerer]
     """role -> model (`harbor:NAME`, a directory, a hub id, or "URL#model" of a server), one for each role."""
     data: str | tuple[str, ...] | None = None
     """Where the seeds come from: a path, `harbor:SET`, a hub id, or several; left out for methods without seeds."""
@@ -64,7 +64,7 @@ class Synthesize:
     def uses(self) -> tuple[Use, ...]:
         """Return the models, the data and the method."""
         data = () if self.data is None else data_uses("data", self.data)
-        models = (Use(("models", role), "model", model) for role, model in self.models.items())
+        models = (use for role, model in self.models.items() for use in model_uses(("models", role), model))
         return (*models, *data, Use(("synthesizer",), "synthesizer", self.synthesizer))
 
     def preview(self, before: Mapping[str, Preview]) -> Preview:

@@ -1,6 +1,6 @@
 """Every engine: n and order kept, the same for the same seed, stop texts, batch or alone, odd prompts, cache in front.
 
-A decoder joins with its catalog line: it is built with its defaults and called with a local engine.
+A decoder joins with its catalog line, built from its example.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def engine(request, tmp_path, address, monkeypatch) -> Engine:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     name = request.param
     if name in DECODERS:
-        return catalog.build("decoder", name)(local())
+        return catalog.build("decoder", name, **catalog.find("decoder", name).load().example)
     made = {
         "local": local,
         "cache": lambda: Cache(local(), tmp_path / "answers.sqlite"),

@@ -1,0 +1,1 @@
+"""Aligned answers without training: every method is an engine over engines."""

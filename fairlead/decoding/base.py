@@ -1,0 +1,139 @@
+"""The contract of decoders: a frozen dataclass whose fields name engines and settings, and which is an engine itself.
+
+So decoders nest: the engine of one may be another one, and whatever takes an engine takes a decoder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+import numpy as np
+
+from fairlead.engines import engine
+from fairlead.engines.base import Completion, Engine, Sampling
+from fairlead.engines.programs import Program, run
+from fairlead.errors import UnsupportedError
+from fairlead.fields import to_plain
+from fairlead.messages import Prompt
+
+if TYPE_CHECKING:
+    from fairlead.engines.local import Local
+    from fairlead.engines.rows import Rows
+
+__all__ = ["Decoder", "EngineSpec", "TokenDecoder"]
+
+EngineSpec: TypeAlias = Any
+"""Who answers: a model's name, a mapping of a decoder's `name` and fields, or an engine. A field so annotated is a
+part of the decoder."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Base of all decoders; a subclass gives `generate`."""
+
+    example: ClassVar[Mapping[str, Any]] = {}
+    """Plain field values that build a working instance; docs and tests use it."""
+
+    @classmethod
+    def engine_fields(cls) -> tuple[str, ...]:
+        """Return the names of the fields that say who answers."""
+        return tuple(f.name for f in dataclasses.fields(cls) if f.type == "EngineSpec")
+
+    @cached_property
+    def parts(self) -> dict[str, Engine]:
+        """The engines by field, opened when first used; a field that is None is left out."""
+        specs = {name: getattr(self, name) for name in self.engine_fields()}
+        return {name: engine(spec) for name, spec in specs.items() if spec is not None}
+
+    @property
+    def fingerprint(self) -> str:
+        """Return 64 hex digits that change with the settings and with every part."""
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        known = {name: part.fingerprint for name, part in self.parts.items()}
+        text = json.dumps([type(self).__name__, to_plain(settings | known)], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """Return `sampling.n` completions per prompt, in the order of the prompts."""
+        raise NotImplementedError
+
+    def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[np.ndarray]:
+        """Refuse: what a decoder answers is no distribution that a text has a probability under.
+
+        Raises:
+            UnsupportedError: always, unless a decoder says otherwise.
+        """
+        raise UnsupportedError(
+            f"{type(self).__name__} gives no log-probs of a text", fix="ask the model that it decodes with"
+        )
+
+
+@dataclass(frozen=True)
+class TokenDecoder(Decoder):
+    """Base of decoders that look inside local models: a subclass gives `program`, which makes one answer."""
+
+    def local(self, field: str) -> Local:
+        """Return a part that must be a model in this process.
+
+        Raises:
+            UnsupportedError: a server, or another decoder.
+        """
+        from fairlead.engines.cache import Cache
+        from fairlead.engines.local import Local
+
+        part = self.parts[field]
+        if isinstance(part, Cache):
+            part = part.engine
+        if not isinstance(part, Local):
+            raise UnsupportedError(
+                f"{type(self).__name__}.{field} is {type(part).__name__}, whose token distributions are out of reach",
+                fix="name a local model: harbor:NAME, a folder or a hub id",
+            )
+        return part
+
+    def program(self, prompt: Prompt, index: int, sampling: Sampling, rows: Mapping[str, Rows]) -> Program[Completion]:
+        """Make answer number `index` to a prompt; `rows` are the parts' rows by field."""
+        raise NotImplementedError
+
+    def check(self, sampling: Sampling) -> None:
+        """Refuse a way of drawing that the method does not have."""
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """Return `sampling.n` completions per prompt, in the order of the prompts."""
+        self.check(sampling)
+        # All greedy samples are equal: one is made.
+        samples = sampling.n if sampling.temperature > 0 else 1
+        with self._rows() as rows:
+            starts: list[Callable[[], Program[Completion]]] = [
+                partial(self.program, prompt, k, sampling, rows) for prompt in prompts for k in range(samples)
+            ]
+            made = run(starts, at_once=min(self.local(name).max_rows for name in self.parts))
+        answers = [made[k * samples : (k + 1) * samples] for k in range(len(prompts))]
+        return [[_copy(own[k % samples]) for k in range(sampling.n)] for own in answers]
+
+    @contextmanager
+    def _rows(self) -> Iterator[dict[str, Rows]]:
+        """Borrow every part's model, one that serves two parts only once."""
+        with ExitStack() as stack:
+            lent: dict[int, Rows] = {}
+            for local in {id(part): part for part in map(self.local, self.parts)}.values():
+                lent[id(local)] = stack.enter_context(local.rows())
+            yield {name: lent[id(self.local(name))] for name in self.parts}
+
+
+def _copy(completion: Completion) -> Completion:
+    """Return a completion that shares nothing that its owner could change."""
+    ids, logprobs = completion.token_ids, completion.logprobs
+    return replace(
+        completion,
+        token_ids=None if ids is None else list(ids),
+        logprobs=None if logprobs is None else logprobs.copy(),
+        extra=dict(completion.extra),
+    )
