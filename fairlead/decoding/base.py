@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Decoder", "EngineSpec", "TokenDecoder"]
 
-EngineSpec: TypeAlias = Any
+EngineSpec: TypeAlias = Annotated[Any, "an engine"]
 """Who answers: a model's name, a mapping of a decoder's `name` and fields, or an engine. A field so annotated is a
 part of the decoder."""
 
@@ -44,7 +44,7 @@ class Decoder:
     @classmethod
     def engine_fields(cls) -> tuple[str, ...]:
         """Return the names of the fields that say who answers."""
-        return tuple(f.name for f in dataclasses.fields(cls) if f.type == "EngineSpec")
+        return tuple(f.name for f in dataclasses.fields(cls) if f.type in ("EngineSpec", EngineSpec))
 
     @cached_property
     def parts(self) -> dict[str, Engine]:

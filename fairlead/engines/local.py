@@ -146,7 +146,7 @@ class Local:
         Raises:
             UnsupportedError: a model with virtual tokens, or one that cannot be decoded in ragged batches.
         """
-        with self._decoding():
+        with self._decoding(), torch.inference_mode():
             yield Rows(self._policy, positions=self._positions, max_tokens=self.max_batch_tokens)
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[np.ndarray]:

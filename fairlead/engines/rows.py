@@ -123,7 +123,6 @@ class Rows:
             raise ValueError(f"{last} of {len(ids)} positions")
         return Ask(self, _Feed(row, ids, last))
 
-    @torch.inference_mode()
     def serve(self, asked: Sequence[Any]) -> list[Seen]:
         """Do the forwards for all that is asked, few and of similar lengths."""
         asked = self._begun([_Feed(feed.row, list(feed.ids), feed.last) for feed in asked])
