@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from fairlead.messages import Prompt
 if TYPE_CHECKING:
     from fairlead.engines.local import Local
     from fairlead.engines.rows import Rows
+    from fairlead.engines.shifts import Shift
 
 __all__ = ["Decoder", "EngineSpec", "TokenDecoder"]
 
@@ -80,23 +81,34 @@ class TokenDecoder(Decoder):
     """Base of decoders that look inside local models: a subclass gives `program`, which makes one answer."""
 
     def local(self, field: str) -> Local:
-        """Return a part that must be a model in this process.
+        """Return a part that must be a model in this process, or a decoder that lends one.
 
         Raises:
-            UnsupportedError: a server, or another decoder.
+            UnsupportedError: a server, or a decoder whose tokens are no single model's.
         """
+        return self._lent(field)[0]
+
+    def lend(self) -> tuple[Local, tuple[Shift, ...]] | None:
+        """Return the model whose next-token distributions are this decoder's own, and how its states are shifted.
+
+        None where no single model has them; then no other decoder can look inside this one.
+        """
+        return None
+
+    def _lent(self, field: str) -> tuple[Local, tuple[Shift, ...]]:
         from fairlead.engines.cache import Cache
         from fairlead.engines.local import Local
 
         part = self.parts[field]
         if isinstance(part, Cache):
             part = part.engine
-        if not isinstance(part, Local):
+        lent = (part, ()) if isinstance(part, Local) else part.lend() if isinstance(part, TokenDecoder) else None
+        if lent is None:
             raise UnsupportedError(
                 f"{type(self).__name__}.{field} is {type(part).__name__}, whose token distributions are out of reach",
                 fix="name a local model: harbor:NAME, a folder or a hub id",
             )
-        return part
+        return lent
 
     def program(self, prompt: Prompt, index: int, sampling: Sampling, rows: Mapping[str, Rows]) -> Program[Completion]:
         """Make answer number `index` to a prompt; `rows` are the parts' rows by field."""
@@ -123,9 +135,16 @@ class TokenDecoder(Decoder):
         """Borrow every part's model, one that serves two parts only once."""
         with ExitStack() as stack:
             lent: dict[int, Rows] = {}
-            for local in {id(part): part for part in map(self.local, self.parts)}.values():
+            parts = {name: self._lent(name) for name in self.parts}
+            for local in {id(local): local for local, _ in parts.values()}.values():
                 lent[id(local)] = stack.enter_context(local.rows())
-            yield {name: lent[id(self.local(name))] for name in self.parts}
+            yield {name: _shifted(lent[id(local)], shifts) for name, (local, shifts) in parts.items()}
+
+
+def _shifted(rows: Rows, shifts: tuple[Shift, ...]) -> Rows:
+    from fairlead.engines.rows import ShiftedRows
+
+    return cast("Rows", ShiftedRows(rows, shifts)) if shifts else rows
 
 
 def _copy(completion: Completion) -> Completion:

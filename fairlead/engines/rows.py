@@ -15,12 +15,13 @@ from torch import Tensor
 
 from fairlead.engines.programs import Ask
 from fairlead.engines.sampler import new_cache
+from fairlead.engines.shifts import Shift, agreement, shifted
 from fairlead.errors import EngineError, UnsupportedError
 
 if TYPE_CHECKING:
     from fairlead.forward.policy import Policy
 
-__all__ = ["Row", "Rows", "Seen"]
+__all__ = ["Row", "Rows", "Seen", "ShiftedRows"]
 
 _WORTH = 8
 """Tokens in common from which sharing them costs less than computing them again."""
@@ -34,6 +35,8 @@ class Row:
     """Where it stands among the rows of the cache now."""
     ids: list[int] = field(default_factory=list)
     """Its tokens so far."""
+    shifts: tuple[Shift, ...] = ()
+    """What is done to its hidden states, in this order."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +87,19 @@ class Rows:
         self.tokens = 0
         """Tokens computed, padding not counted."""
 
-    def open(self) -> Row:
-        """Return a new row without tokens.
+    def open(self, *shifts: Shift) -> Row:
+        """Return a new row without tokens, whose hidden states will be shifted so.
 
-        Rows whose first feed begins alike, in this round or with a row in use, share the work.
+        Rows whose first feed begins alike, in this round or with a row in use, share the work as far as their hidden
+        states are the same.
         """
         self.cache.add(1, self.device)
-        self.alive.append(Row(len(self.alive)))
+        self.alive.append(Row(len(self.alive), shifts=shifts))
         return self.alive[-1]
 
     def fork(self, row: Row, length: int | None = None) -> Row:
-        """Return a new row that begins with the first `length` tokens of another, by default all."""
-        new = self.open()
+        """Return a new row that begins with the first `length` tokens of another, by default all; shifted alike."""
+        new = self.open(*row.shifts)
         self._copy(row, new, len(row.ids) if length is None else length)
         return new
 
@@ -153,13 +157,14 @@ class Rows:
         places = self.cache.begin_block([feed.row.place for feed in feeds], counts)
         if self.positions is not None:
             places = places.clamp(max=self.positions - 1)  # padding alone can lie beyond
-        hidden = self.policy.plain.base_model(
-            input_ids=ids.to(self.device),
-            position_ids=places,
-            attention_mask=self.cache.block_mask(self.policy.plain.dtype),
-            past_key_values=self.cache,
-            use_cache=True,
-        ).last_hidden_state
+        with shifted(self.policy, [f.row.shifts for f in feeds], [len(f.row.ids) for f in feeds], counts):
+            hidden = self.policy.plain.base_model(
+                input_ids=ids.to(self.device),
+                position_ids=places,
+                attention_mask=self.cache.block_mask(self.policy.plain.dtype),
+                past_key_values=self.cache,
+                use_cache=True,
+            ).last_hidden_state
         self.cache.end_block(counts)
         for feed in feeds:
             feed.row.ids += feed.ids
@@ -195,11 +200,15 @@ class Rows:
         new = sorted((feed for feed in feeds if not feed.row.ids), key=lambda feed: feed.ids)
         if not new:
             return feeds
-        alike: dict[tuple[int, ...], list[_Feed]] = {}
+        shifted_so: dict[tuple[Shift, ...], list[_Feed]] = {}
+        alike: dict[tuple[Any, ...], list[_Feed]] = {}
         for feed in new:
-            alike.setdefault(tuple(feed.ids), []).append(feed)
+            shifted_so.setdefault(feed.row.shifts, []).append(feed)
+            alike.setdefault((feed.row.shifts, *feed.ids), []).append(feed)
         self._share([(new, _shared(new[0].ids, new[-1].ids))])
-        self._share([(members, len(ids)) for ids, members in alike.items()])
+        if len(shifted_so) > 1:
+            self._share([(own, _shared(own[0].ids, own[-1].ids)) for own in shifted_so.values()])
+        self._share([(members, len(members[0].ids)) for members in alike.values()])
         begun = {id(feed.row) for feed in new}
         return [_Feed(f.row, f.ids[len(f.row.ids) :], f.last) if id(f.row) in begun else f for f in feeds]
 
@@ -209,8 +218,8 @@ class Rows:
         for members, length in groups:
             first = members[0]
             length = min(length, *(len(feed.ids) - feed.last for feed in members))
-            known = max(self.alive, key=lambda row: _shared(row.ids, first.ids[:length]))
-            have = _shared(known.ids, first.ids[:length])
+            length = int(min(length, *(agreement(first.row.shifts, feed.row.shifts) for feed in members)))
+            known, have = self._known(first, length)
             if have >= len(first.row.ids) + _WORTH:
                 self._copy(known, first.row, have)
             if len(members) > 1 and length >= len(first.row.ids) + _WORTH:
@@ -222,9 +231,35 @@ class Rows:
                 if len(members[0].row.ids) > len(feed.row.ids):
                     self._copy(members[0].row, feed.row, len(members[0].row.ids))
 
+    def _known(self, feed: _Feed, length: int) -> tuple[Row, int]:
+        """Return the row in use that has most of a feed's first `length` tokens, and how many."""
+        ids = feed.ids[:length]
+        have = [int(min(_shared(row.ids, ids), agreement(row.shifts, feed.row.shifts))) for row in self.alive]
+        best = max(range(len(have)), key=have.__getitem__)
+        return self.alive[best], have[best]
+
     def _copy(self, row: Row, new: Row, length: int) -> None:
         self.cache.copy(new.place, row.place, length)
         new.ids[:] = row.ids[:length]
+
+
+class ShiftedRows:
+    """Rows of which all that are opened here are shifted in some way; all else is the rows' own.
+
+    Args:
+        rows: the rows, which may serve others too.
+        shifts: what is done to hidden states of new rows, in this order.
+    """
+
+    def __init__(self, rows: Rows | ShiftedRows, shifts: Sequence[Shift]):
+        self.rows, self.shifts = rows, tuple(shifts)
+
+    def open(self, *shifts: Shift) -> Row:
+        """Return a new row without tokens; `shifts` come on top."""
+        return self.rows.open(*self.shifts, *shifts)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rows, name)
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:
