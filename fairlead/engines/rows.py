@@ -197,7 +197,7 @@ class Rows:
 
     def _begun(self, feeds: list[_Feed]) -> list[_Feed]:
         """Compute once what several empty rows begin with; return what is left to feed."""
-        new = sorted((feed for feed in feeds if not feed.row.ids), key=lambda feed: feed.ids)
+        new = sorted((feed for feed in feeds if not feed.row.ids), key=lambda feed: list(feed.ids))
         if not new:
             return feeds
         shifted_so: dict[tuple[Shift, ...], list[_Feed]] = {}
