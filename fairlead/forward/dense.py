@@ -14,7 +14,7 @@ from torch import Tensor
 
 __all__ = ["dense_attention", "suits"]
 
-_SLICE = 1 << 20
+_SLICE = 1 << 18
 """Scores alive at a time, if one head has no more."""
 _LONGEST = 1 << 24
 """Scores of a key head beyond which fused attention is used, so that memory stays linear in length."""
