@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias, TypedDict, cast
 
-__all__ = ["ROLES", "Message", "Prompt", "instruct"]
+__all__ = ["ROLES", "Message", "Prompt", "instruct", "last_question"]
 
 ROLES = ("system", "user", "assistant")
 """The roles that messages can have."""
@@ -44,3 +44,10 @@ def instruct(prompt: Prompt, instruction: str, role: str = "system") -> Prompt:
     else:
         turns[at]["content"] = f"{instruction}\n{turns[at]['content']}"
     return cast(Prompt, turns)
+
+
+def last_question(prompt: Prompt) -> str:
+    """Return the last user turn of a prompt, or the whole of a raw text; "" where no user speaks."""
+    if isinstance(prompt, str):
+        return prompt
+    return next((turn["content"] for turn in reversed(prompt) if turn["role"] == "user"), "")

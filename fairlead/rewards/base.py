@@ -11,7 +11,7 @@ import numpy as np
 from fairlead.errors import UsageError
 from fairlead.messages import Prompt
 
-__all__ = ["Reward", "Rewards"]
+__all__ = ["Bounded", "Reward", "Rewards", "check_lengths"]
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,27 @@ class Reward(Protocol):
     def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> Rewards:
         """Value completion i as an answer to prompt i; both have length N."""
         ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A reward that can tell from how a completion begins what it can still come to: a search need not look further."""
+
+    def bounds(self, prompts: Sequence[Prompt], beginnings: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the least and the greatest value, float64 [N], of completions of prompt i that begin with text i.
+
+        They hold for the beginning itself too. Its last word may still go on. NaN where the reward would abstain.
+        """
+        ...
+
+
+def check_lengths(prompts: Sequence[Prompt], completions: Sequence[str]) -> None:
+    """Refuse lists of different lengths.
+
+    Raises:
+        UsageError: not one prompt per completion.
+    """
+    if len(prompts) != len(completions):
+        raise UsageError(
+            f"{len(prompts)} prompts but {len(completions)} completions", fix="give one prompt per completion"
+        )

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairlead import harbor
-from fairlead.engines.base import Prompt
 from fairlead.errors import UnknownNameError, UsageError
-from fairlead.rewards.base import Rewards
+from fairlead.messages import Prompt, last_question
+from fairlead.rewards.base import Rewards, check_lengths
 
 __all__ = ["HarborProxy", "HarborReward"]
 
@@ -37,9 +37,10 @@ class HarborReward:
 
     def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> Rewards:
         """Value completion i as an answer to prompt i; returns N values, in the axis's own unit."""
-        _check_lengths(prompts, completions)
+        check_lengths(prompts, completions)
         values = [
-            harbor.score(_question(prompt), completion)[self.axis] for prompt, completion in zip(prompts, completions)
+            harbor.score(last_question(prompt), completion)[self.axis]
+            for prompt, completion in zip(prompts, completions)
         ]
         return _rewards(values)
 
@@ -71,8 +72,8 @@ class HarborProxy:
 
         Abstains only as `noisy_total`, on questions that are not Harbor's.
         """
-        _check_lengths(prompts, completions)
-        return _rewards([self._value(_question(prompt), said) for prompt, said in zip(prompts, completions)])
+        check_lengths(prompts, completions)
+        return _rewards([self._value(last_question(prompt), said) for prompt, said in zip(prompts, completions)])
 
     def _value(self, question: str, said: str) -> float:
         exact = self.proxy == "noisy_total"
@@ -80,20 +81,6 @@ class HarborProxy:
         if self.noise:
             value += random.Random(f"{self.seed}\x1f{question}\x1f{said}").gauss(0.0, self.noise)
         return value
-
-
-def _question(prompt: Prompt) -> str:
-    """Return the last user turn of a prompt, or the whole of a raw text."""
-    if isinstance(prompt, str):
-        return prompt
-    return next((turn["content"] for turn in reversed(prompt) if turn["role"] == "user"), "")
-
-
-def _check_lengths(prompts: Sequence[Prompt], completions: Sequence[str]) -> None:
-    if len(prompts) != len(completions):
-        raise UsageError(
-            f"{len(prompts)} prompts but {len(completions)} completions", fix="give one prompt per completion"
-        )
 
 
 def _rewards(values: list[float]) -> Rewards:
