@@ -69,6 +69,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("best_of_n", "decoder", "fairlead.decoding.best_of_n:BestOfN", "2009.01325", "the answer that a reward values most among n draws"),
     Entry("worst_of_n", "decoder", "fairlead.decoding.best_of_n:WorstOfN", "", "the answer that a reward values least among n draws, for red-teaming"),
     Entry("urial", "decoder", "fairlead.decoding.urial:Urial", "2312.01552", "a base model answers like an assistant behind a constant prompt: a system text and a few restyled examples"),
+    Entry("deal", "decoder", "fairlead.decoding.deal:Deal", "2402.06147", "a search over next tokens, led by what rewards say of the text ahead"),
     Entry("rewriter", "decoder", "fairlead.decoding.rewriter:Rewriter", "2508.04626", "an engine rewrites the last user message, or adds to it, before the answerer sees it"),
     Entry("rewards", "evaluator", "fairlead.evaluation.rewards:RewardAxes", "", "mean reward per axis with bootstrap intervals"),
     Entry("win_rate", "evaluator", "fairlead.evaluation.win_rate:WinRate", "", "pairwise win rate of every engine against a baseline under a reward, ties counted half"),

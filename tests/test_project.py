@@ -23,7 +23,7 @@ SOURCES = [*MODULES, *(p for room in ("benchmarks", "docs", "examples", "tests")
 
 STAGES = ("decoding", "evaluation", "selection", "synthesis", "training")
 FLOORS = (
-    ("errors", "fields", "catalog", "messages"),
+    ("errors", "fields", "catalog", "messages", "prompts"),
     ("harbor",),
     ("records", "render", "models"),
     ("forward",),

@@ -47,6 +47,11 @@ class Decoder:
         """Return the names of the fields that say who answers."""
         return tuple(f.name for f in dataclasses.fields(cls) if f.type in ("EngineSpec", EngineSpec))
 
+    @classmethod
+    def files(cls, settings: Mapping[str, Any]) -> dict[str, str]:
+        """Return which of plain `settings` name a file or a data set, by field: a recipe watches their content."""
+        return {}
+
     @cached_property
     def parts(self) -> dict[str, Engine]:
         """The engines by field, opened when first used; a field that is None is left out."""

@@ -25,6 +25,7 @@ from fairlead.harbor.scoring import score, verdict
 from fairlead.harbor.ships import world
 from fairlead.harbor.shots import shot_pairs, shots
 from fairlead.harbor.tasks import CHAT_SHARES, Task, ask, draw
+from fairlead.harbor.wishes import WISH_FORMS, wishes
 
 __all__ = ["SetInfo", "parameters", "rows", "sets"]
 
@@ -34,6 +35,8 @@ _CHOICES = {
     "tier": ("common", "rare", "all"),
     "quality": ("imperfect", "clean"),
     "half": HALVES,
+    "form": WISH_FORMS,
+    "style": tuple(lex.STYLES),
 }
 _ATTEMPTS = 20
 _OF_KNOWN_SHIPS = ("fact", "about")
@@ -359,5 +362,6 @@ _SETS: dict[str, tuple[str, Callable[..., Iterator[Row]]]] = {
     "clauses": ("ranking", clauses),
     "shots": ("conversation", shots),
     "shot_pairs": ("preference", shot_pairs),
+    "wishes": ("conversation", wishes),
     "lengths": ("prompt", _of_kind("length", "Questions to answer within 1, 3 or 8 words.")),
 }

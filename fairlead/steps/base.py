@@ -108,7 +108,10 @@ def model_uses(keys: tuple[str | int, ...], who: Answerer) -> Iterator[Use]:
     yield Use(keys, "decoder", who)
     known = {entry.name: entry for entry in catalog.entries("decoder")}
     entry = known.get(str(who.get("name")))
-    for part in entry.load().engine_fields() if entry else ():
+    if entry is None:
+        return
+    yield from (Use((*keys, part), "data", source) for part, source in entry.load().files(who).items())
+    for part in entry.load().engine_fields():
         if who.get(part) is not None:
             yield from model_uses((*keys, part), who[part])
 

@@ -1,0 +1,208 @@
+"""A rewriter in front of the answerer: the last user message is written anew, or gets a complement, before it is asked.
+
+Replacing follows P-Aligner (arXiv 2508.04626), appending follows PAS (arXiv 2407.06027; Baichuan Alignment, 2410.14940,
+section A). A rewrite that cannot be used leaves the message as it is, and `extra` says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal, cast
+
+from fairlead import prompts as texts
+from fairlead.decoding.base import Decoder, EngineSpec
+from fairlead.engines.base import Completion, FinishReason, Sampling
+from fairlead.errors import UsageError
+from fairlead.messages import Prompt
+
+__all__ = ["Rewrite", "Rewriter", "between", "losses"]
+
+_MUST_STAY = re.compile(r"```.*?```|https?://[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]|\d+(?:[.,:]\d+)*", re.DOTALL)
+"""Code blocks, addresses and numbers."""
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """What became of one prompt."""
+
+    prompt: Prompt
+    """What the answerer is asked."""
+    status: str
+    """`rewritten`; or why the prompt is as it was: `unchanged`, `skipped`, `blank` (no user message, or an empty one),
+    `cut` (the reply ran into its token limit), `unmarked`, `empty`, `too_long`, `lost` (a number, address or code block
+    is missing)."""
+    reply: str | None
+    """What the rewriter said; None when it was not asked."""
+
+
+def between(reply: str, start: str, end: str) -> str | None:
+    """Return the text after the last `start`, up to the next `end` if there is one; None when there is no `start`."""
+    _, found, after = reply.rpartition(start)
+    return after.partition(end)[0] if found else None
+
+
+def losses(original: str, rewrite: str) -> list[str]:
+    """Return the numbers, addresses and code blocks of `original` that `rewrite` does not have, in order."""
+    kept = set(_MUST_STAY.findall(rewrite))
+    return [part for part in dict.fromkeys(_MUST_STAY.findall(original)) if part not in kept]
+
+
+_JOINS: dict[str, Callable[[str, str, str], str]] = {
+    "replace": lambda message, new, separator: new,
+    "append": lambda message, new, separator: f"{message}{separator}{new}",
+    "prepend": lambda message, new, separator: f"{new}{separator}{message}",
+}
+"""mode -> how the message and what the rewriter wrote become the new message."""
+_TEXTS = {"replace": "replace", "append": "complement", "prepend": "complement"}
+
+
+@dataclass(frozen=True)
+class Rewriter(Decoder):
+    """An engine that improves the last user message, and one that answers what comes of it."""
+
+    engine: EngineSpec
+    """Who answers."""
+    rewriter: EngineSpec
+    """Who rewrites; it is asked in one user message, once per prompt."""
+    mode: Literal["replace", "append", "prepend"] = "replace"
+    """What the rewriter's reply does: takes the message's place, or stands behind it or before it."""
+    template: str | None = None
+    """The message to the rewriter: the path of a Jinja text, or the text itself; by default the shipped text of the
+    mode. It may use `prompt`, `history` (the turns before), `markers` and `words`; "{{ prompt }}" suits a model that
+    was trained to rewrite."""
+    markers: tuple[str, str] | None = None
+    """Texts around the rewrite in the rewriter's reply; by default the whole reply is the rewrite."""
+    separator: str = "\n"
+    """What stands between the message and its complement."""
+    sampling: Sampling = Sampling(max_tokens=256, temperature=0.0)
+    """How the rewriter draws; greedy by default."""
+    max_words: int | None = None
+    """Longest rewrite or complement in words; a longer one is not used. PAS asks for about 30 and drops above 60."""
+    guard: bool = True
+    """Whether a replacement that loses a number, an address or a code block of the message is not used."""
+    skip: tuple[str, ...] = ()
+    """Regular expressions; a message in which one is found is not rewritten."""
+
+    example: ClassVar[Mapping[str, Any]] = {
+        "engine": "harbor:base-300k",
+        "rewriter": "harbor:aligned-300k",
+        "mode": "append",
+        "template": "{{ prompt }}",
+        "sampling": {"max_tokens": 12, "temperature": 0},
+    }
+
+    @classmethod
+    def files(cls, settings: Mapping[str, Any]) -> dict[str, str]:
+        """Return the template, where it is a file of the user's."""
+        path = texts.file_of(settings.get("template"))
+        return {} if path is None else {"template": path}
+
+    def __post_init__(self) -> None:
+        if self.sampling.n != 1:
+            raise UsageError(f"rewriter.sampling.n is {self.sampling.n}", fix="leave it at 1: one rewrite per prompt")
+        if self.max_words is not None and self.max_words < 1:
+            raise UsageError(f"rewriter.max_words is {self.max_words}", fix="use at least 1, or leave it out")
+        if self.markers is not None and not all(self.markers):
+            raise UsageError("rewriter.markers has an empty text", fix='give both, as in ["<new>", "</new>"]')
+        for pattern in self.skip:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise UsageError(f"rewriter.skip: {pattern!r} is no regular expression: {error}") from error
+        _ = self.text
+
+    @cached_property
+    def text(self) -> texts.PromptText:
+        """The message to the rewriter, with its slots."""
+        return texts.load("rewriter", _TEXTS[self.mode], self.template)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return 64 hex digits that change with the settings, the words of the template and every part."""
+        return hashlib.sha256(f"{super().fingerprint}\n{self.text.source}".encode()).hexdigest()
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """Return `sampling.n` completions per prompt, each an answer to the rewritten prompt.
+
+        `extra["rewrites"]` lists what became of the prompt: `prompt` as the answerer saw it, `status` and `reply` (see
+        `Rewrite`); the first entry is this decoder's, others are of rewriters further in.
+
+        Raises:
+            UsageError: a template that asks for something that it is not given.
+        """
+        made = self.rewrite(prompts)
+        drawn = self.parts["engine"].generate([one.prompt for one in made], sampling)
+        return [[_told(answer, one) for answer in answers] for one, answers in zip(made, drawn, strict=True)]
+
+    def rewrite(self, prompts: Sequence[Prompt]) -> list[Rewrite]:
+        """Return what becomes of each prompt, without answering any."""
+        places = [_last_user(prompt) for prompt in prompts]
+        messages = [_message(prompt, place) for prompt, place in zip(prompts, places, strict=True)]
+        waiting = [k for k, message in enumerate(messages) if message.strip() and not self._skips(message)]
+        asked = [self._question(prompts[k], places[k], messages[k]) for k in waiting]
+        replies = self.parts["rewriter"].generate(asked, self.sampling) if asked else []
+        made = [Rewrite(prompt, "skipped" if m.strip() else "blank", None) for prompt, m in zip(prompts, messages)]
+        for k, (reply,) in zip(waiting, replies, strict=True):
+            status, new = self._read(messages[k], reply)
+            if status == "rewritten":
+                new = _JOINS[self.mode](messages[k], new, self.separator)
+            made[k] = Rewrite(_with(prompts[k], places[k], new), status, reply.text)
+        return made
+
+    def _skips(self, message: str) -> bool:
+        return any(re.search(pattern, message) for pattern in self.skip)
+
+    def _question(self, prompt: Prompt, place: int, message: str) -> Prompt:
+        history = [] if isinstance(prompt, str) else [dict(turn) for turn in prompt[:place]]
+        asked = self.text.render(prompt=message, history=history, markers=self.markers, words=self.max_words)
+        return [{"role": "user", "content": asked}]
+
+    def _read(self, message: str, reply: Completion) -> tuple[str, str]:
+        """Return the status of a reply, and the rewrite in it, or the message where there is none to use."""
+        found = reply.text if self.markers is None else between(reply.text, *self.markers)
+        ended = reply.finish_reason is not FinishReason.LENGTH
+        if self.markers is not None and found is not None:
+            ended = ended or self.markers[1] in reply.text.rpartition(self.markers[0])[2]
+        new = (found or "").strip()
+        faults = {
+            "unmarked": found is None,
+            "cut": not ended,
+            "empty": not new,
+            "too_long": self.max_words is not None and len(new.split()) > self.max_words,
+            "unchanged": self.mode == "replace" and new == message.strip(),
+            "lost": self.mode == "replace" and self.guard and bool(losses(message, new)),
+        }
+        status = next((fault for fault, holds in faults.items() if holds), "rewritten")
+        return status, new if status == "rewritten" else message
+
+
+def _last_user(prompt: Prompt) -> int:
+    """Return the place of the last user message; -1 when there is none."""
+    if isinstance(prompt, str):
+        return 0
+    return max((k for k, turn in enumerate(prompt) if turn["role"] == "user"), default=-1)
+
+
+def _message(prompt: Prompt, place: int) -> str:
+    """Return what is to be rewritten: raw text as a whole."""
+    if isinstance(prompt, str):
+        return prompt
+    return "" if place < 0 else prompt[place]["content"]
+
+
+def _with(prompt: Prompt, place: int, message: str) -> Prompt:
+    if isinstance(prompt, str):
+        return message
+    turns = [dict(turn) for turn in prompt]
+    turns[place]["content"] = message
+    return cast(Prompt, turns)
+
+
+def _told(answer: Completion, one: Rewrite) -> Completion:
+    prompt = one.prompt if isinstance(one.prompt, str) else [dict(turn) for turn in one.prompt]
+    told = {"prompt": prompt, "status": one.status, "reply": one.reply}
+    return replace(answer, extra={**answer.extra, "rewrites": [told, *answer.extra.get("rewrites", [])]})
