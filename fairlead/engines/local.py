@@ -149,6 +149,17 @@ class Local:
         with self._decoding(), torch.inference_mode():
             yield Rows(self._policy, positions=self._positions, max_tokens=self.max_batch_tokens)
 
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Return the tokens of a prompt that a decoding method lets the model answer.
+
+        Raises:
+            RenderError: a prompt that cannot be rendered.
+            EngineError: a prompt that is empty or leaves no room for an answer.
+        """
+        ids = self._prompt_ids("the prompt", prompt)
+        self._check_length("the prompt", ids, room=1)
+        return ids
+
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[np.ndarray]:
         """Return the log-probs of each completion's tokens after its prompt, float32 [T_i], nats.
 

@@ -90,7 +90,7 @@ class Encoder:
         encoded = self.encode(prefixes[0])
         position = len(prefixes[0])
         for end in [*map(len, prefixes[1:]), len(text)]:
-            more = self._continue(text[position:end])
+            more = self.continued(text[position:end])
             encoded.ids += more.ids
             encoded.starts += [position + start for start in more.starts]
             position = end
@@ -112,10 +112,13 @@ class Encoder:
             self._tokenizer.decode(list(ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False)
         )
 
-    def _continue(self, text: str) -> Encoded:
+    def continued(self, text: str) -> Encoded:
         """Return the tokens of `text` as they are after other text: no opening tokens, no space put before it.
 
         A tokenizer that puts a space before the first word is given another text, the anchor, to put it before.
+
+        Raises:
+            RenderError: no token border can be placed before the text.
         """
         for anchor in self._anchors:
             ids, starts, ends = self._tokens(anchor + text)

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from fairlead.errors import RenderError
 from fairlead.messages import Message, Prompt
 from fairlead.render.chat import ChatTemplate, ChatText, Turn
 from fairlead.render.encoder import Encoded, Encoder
+from fairlead.render.spelling import Spelling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -140,6 +142,11 @@ class Renderer:
         text = self._encoder.decode(list(takewhile(lambda i: i not in self.stops, ids)), special=False)
         before, after = ("", "") if raw else self._around
         return text.removeprefix(before).removesuffix(after)
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        """What tokens spell, and how a text is written, in the middle of an answer."""
+        return Spelling(self.tokenizer, self._encoder, self.stops)
 
     def parts(self, rendered: Rendered) -> list[tuple[str, bool]]:
         """Return a row as runs of text and whether each is trained, special tokens included, to be looked at."""
