@@ -41,6 +41,8 @@ class Decoder:
 
     example: ClassVar[Mapping[str, Any]] = {}
     """Plain field values that build a working instance; docs and tests use it."""
+    samples: ClassVar[bool] = True
+    """Whether it can draw at a temperature above 0; one that cannot refuses it."""
 
     @classmethod
     def engine_fields(cls) -> tuple[str, ...]:
@@ -115,6 +117,11 @@ class TokenDecoder(Decoder):
             )
         return lent
 
+    @property
+    def rows_per_answer(self) -> int:
+        """The most rows of a model that one answer takes at a time."""
+        return 1
+
     def program(self, prompt: Prompt, index: int, sampling: Sampling, rows: Mapping[str, Rows]) -> Program[Completion]:
         """Make answer number `index` to a prompt; `rows` are the parts' rows by field."""
         raise NotImplementedError
@@ -131,7 +138,8 @@ class TokenDecoder(Decoder):
             starts: list[Callable[[], Program[Completion]]] = [
                 partial(self.program, prompt, k, sampling, rows) for prompt in prompts for k in range(samples)
             ]
-            made = run(starts, at_once=min(self.local(name).max_rows for name in self.parts))
+            most = min(self.local(name).max_rows for name in self.parts)
+            made = run(starts, at_once=max(1, most // self.rows_per_answer))
         answers = [made[k * samples : (k + 1) * samples] for k in range(len(prompts))]
         return [[_copy(own[k % samples]) for k in range(sampling.n)] for own in answers]
 

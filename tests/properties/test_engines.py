@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from functools import cache as once
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ import pytest
 import fairlead
 from fairlead import catalog
 from fairlead.engines import Cache, Completion, Engine, FinishReason, Http, Sampling
-from fairlead.errors import EngineError, FairleadError, UnsupportedError
+from fairlead.errors import EngineError, FairleadError, UnsupportedError, UsageError
 
 MODEL = "harbor:aligned-300k"
 DECODERS = [e.name for e in catalog.entries("decoder")]
@@ -101,6 +102,11 @@ def engine(request, tmp_path, address, monkeypatch) -> Engine:
 every = pytest.mark.parametrize("engine", NAMES, indirect=True)
 
 
+def random(engine: Engine, sampling: Sampling = SAMPLED) -> Sampling:
+    """Return how to draw from an engine at random; greedily where it cannot."""
+    return sampling if getattr(engine, "samples", True) else replace(sampling, temperature=0)
+
+
 def texts(rows: list[list[Completion]]) -> list[list[str]]:
     return [[c.text for c in row] for row in rows]
 
@@ -115,16 +121,16 @@ def test_it_is_an_engine(engine):
 
 @every
 def test_n_and_order_are_kept(engine):
-    rows = engine.generate(PROMPTS, SAMPLED)
+    rows = engine.generate(PROMPTS, random(engine))
     assert [len(row) for row in rows] == [3] * len(PROMPTS)
-    shuffled = engine.generate(PROMPTS[::-1], SAMPLED)
+    shuffled = engine.generate(PROMPTS[::-1], random(engine))
     assert texts(shuffled[::-1]) == texts(rows)
-    assert engine.generate([], SAMPLED) == []
+    assert engine.generate([], random(engine)) == []
 
 
 @every
 def test_batch_equals_alone(engine):
-    for sampling in (SAMPLED, GREEDY):
+    for sampling in (random(engine), GREEDY):
         rows = engine.generate(PROMPTS, sampling)
         alone = [engine.generate([prompt], sampling)[0] for prompt in PROMPTS]
         assert texts(alone) == texts(rows)
@@ -133,15 +139,24 @@ def test_batch_equals_alone(engine):
 
 @every
 def test_the_seed_decides(engine):
-    first, again = engine.generate(PROMPTS, SAMPLED), engine.generate(PROMPTS, SAMPLED)
+    sampling = random(engine)
+    first, again = engine.generate(PROMPTS, sampling), engine.generate(PROMPTS, sampling)
     assert texts(first) == texts(again)
-    other = engine.generate(PROMPTS, Sampling(max_tokens=12, temperature=1.0, top_p=0.95, n=3, seed=6))
-    assert texts(other) != texts(first)
+    other = engine.generate(PROMPTS, replace(sampling, seed=6))
+    assert (texts(other) != texts(first)) is getattr(engine, "samples", True)
+
+
+@every
+def test_a_decoder_that_cannot_sample_says_so(engine):
+    if getattr(engine, "samples", True):
+        return
+    with pytest.raises(UsageError, match="temperature"):
+        engine.generate(PROMPTS, SAMPLED)
 
 
 @every
 def test_token_limit(engine):
-    for row in engine.generate(PROMPTS, Sampling(max_tokens=3, temperature=1.0, n=2)):
+    for row in engine.generate(PROMPTS, random(engine, Sampling(max_tokens=3, temperature=1.0, n=2))):
         for completion in row:
             assert isinstance(completion.finish_reason, FinishReason)
             if completion.token_ids is not None:
@@ -178,9 +193,9 @@ def test_empty_and_very_long_prompts(engine):
 @every
 def test_a_cache_in_front_changes_nothing(engine, tmp_path):
     cached = Cache(engine, tmp_path / "front.sqlite")
-    wanted = texts(engine.generate(PROMPTS, SAMPLED))
-    assert texts(cached.generate(PROMPTS, SAMPLED)) == wanted
-    assert texts(cached.generate(PROMPTS, SAMPLED)) == wanted
+    wanted = texts(engine.generate(PROMPTS, random(engine)))
+    assert texts(cached.generate(PROMPTS, random(engine))) == wanted
+    assert texts(cached.generate(PROMPTS, random(engine))) == wanted
     assert (cached.hits, cached.misses) == (len(PROMPTS), len(PROMPTS))
     assert cached.fingerprint == engine.fingerprint
 
