@@ -59,10 +59,10 @@ class RaggedCache(Cache):
         mixed: bool = False,
         prefix: Sequence[tuple[Tensor, Tensor]] = (),
     ):
-        self.own_layers = [_Layer(self, prefix[k] if prefix else None) for k in range(layers)]
-        self.prefix_length = prefix[0][0].shape[2] if prefix else 0
+        self.own_layers = [_Layer(self, k) for k in range(layers)]
         super().__init__(layers=list(self.own_layers))
         self.window, self.mixed = window, mixed
+        self.prefix, self.before = prefix, prefix
         self.lengths = torch.zeros(0, dtype=torch.int64)
         """int64 [R]: tokens of each row whose keys are stored."""
         self.longest = 0
@@ -79,16 +79,33 @@ class RaggedCache(Cache):
         """How many rows there are."""
         return len(self.lengths)
 
-    def begin_prefill(self, copies: Sequence[int], device: torch.device) -> None:
-        """Announce a forward over new prompts, of which row i of the new rows takes prompt `copies[i]`."""
+    @property
+    def prefix_length(self) -> int:
+        """How many columns stand before the tokens of the announced prompts."""
+        return self.before[0][0].shape[2] if self.before else 0
+
+    def begin_prefill(
+        self, copies: Sequence[int], device: torch.device, before: Sequence[tuple[Tensor, Tensor]] = ()
+    ) -> None:
+        """Announce a forward over new prompts, of which row i of the new rows takes prompt `copies[i]`.
+
+        `before`: keys and values [1, heads, P, D] of each layer of what all these prompts begin with, as `stored` gives
+        them; the forward is then over what is left of the prompts. By default the prefix, if there is one.
+        """
+        self.before = before or self.prefix
         self.copies = torch.tensor(copies, device=device)
         self.lengths = self.lengths.to(device)
 
     def end_prefill(self, lengths: Tensor) -> None:
-        """Take the new rows in; `lengths` int64 [prompts] are those of the forward's prompts, with the prefix."""
+        """Take the new rows in; `lengths` int64 [prompts] are those of the whole prompts, with the prefix."""
         assert self.copies is not None
         self._set(torch.cat([self.lengths, lengths[self.copies]]))
-        self.copies = None
+        self.copies, self.before = None, self.prefix
+
+    def stored(self, row: int) -> list[tuple[Tensor, Tensor]]:
+        """Return the keys and values [1, heads, T, D] of each layer of a row of T tokens."""
+        place, length = slice(row, row + 1), int(self.lengths[row])
+        return [(layer.keys[place, :, :length], layer.values[place, :, :length]) for layer in self.own_layers]
 
     def extend(self) -> None:
         """Count the token that the forward just added to every row."""
@@ -199,9 +216,9 @@ class _Layer(CacheLayerMixin):
     keys: Any
     values: Any
 
-    def __init__(self, cache: RaggedCache, prefix: tuple[Tensor, Tensor] | None):
+    def __init__(self, cache: RaggedCache, number: int):
         super().__init__()
-        self.cache, self.prefix = cache, prefix
+        self.cache, self.number = cache, number
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.keys = key_states.new_zeros((0, key_states.shape[1], 0, key_states.shape[3]))
@@ -216,10 +233,10 @@ class _Layer(CacheLayerMixin):
             return self._append(cache.block, key_states, value_states)
         if cache.copies is None:
             return self._extend(key_states, value_states)
-        if self.prefix is not None:
+        if cache.before:
             key_states, value_states = (
                 torch.cat([before.to(own.dtype).expand(len(own), -1, -1, -1), own], dim=2)
-                for before, own in zip(self.prefix, (key_states, value_states))
+                for before, own in zip(cache.before[self.number], (key_states, value_states))
             )
         first, last, width = cache.rows, cache.rows + len(cache.copies), key_states.shape[2]
         self._reserve(last, max(width, cache.longest))
@@ -261,8 +278,9 @@ class _Layer(CacheLayerMixin):
             self.values = _grown(self.values, used, width, len(self.keys), self.keys.shape[2])
 
     def move(self, holes: list[int], movers: list[int], width: int) -> None:
-        self.keys[holes, :, :width] = self.keys[movers, :, :width]
-        self.values[holes, :, :width] = self.values[movers, :, :width]
+        if self.is_initialized:
+            self.keys[holes, :, :width] = self.keys[movers, :, :width]
+            self.values[holes, :, :width] = self.values[movers, :, :width]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.cache.get_mask_sizes(query_length, 0)

@@ -95,3 +95,11 @@ def test_equal_beginnings_are_computed_once(local):
 def test_too_many_tokens_are_an_error(local):
     with local.rows() as rows, pytest.raises(EngineError, match="more than the model's 160"):
         fed(rows, (rows.open(), ids_of(161), 1))
+
+
+def test_rows_can_go_before_anything_was_fed(local):
+    ids = ids_of(9, 6)
+    with local.rows() as rows:
+        first, second = rows.open(), rows.open()
+        rows.drop(first)
+        close(local, *fed(rows, (second, ids, 1)), ids)
