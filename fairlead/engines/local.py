@@ -84,7 +84,7 @@ class Local:
         self._config = self._policy.plain.config.get_text_config()
         self._weights: tuple[Any, str] | None = None
         self._layout: str | None = None
-        self._decodes = False
+        self._shares: bool | None = None
         self._lock = threading.Lock()
         if len(tokenizer) > self._config.vocab_size:
             raise ModelError(
@@ -135,6 +135,7 @@ class Local:
                 positions=self._positions,
                 max_rows=self.max_rows,
                 max_tokens=self.max_batch_tokens,
+                share=bool(self._shares),
             )
             made = dict(zip(distinct, sampler.run(distinct, samples)))
         return [[_copy(made[tuple(ids)][k % samples]) for k in range(sampling.n)] for ids in prompts]
@@ -231,9 +232,8 @@ class Local:
     @contextmanager
     def _decoding(self) -> Iterator[None]:
         with self._lock, self._borrowed(self._maskable_attention()):
-            if not self._decodes:
-                check_decoding(self._policy)
-                self._decodes = True
+            if self._shares is None:
+                self._shares = check_decoding(self._policy)
             yield
 
     @contextmanager

@@ -1,20 +1,23 @@
 """Continuous batching over one model: rows join the batch as others finish, and none depends on its neighbours.
 
-Prompts are computed once for all their samples. A forward of new prompts is padded on the right, where causal
-attention cannot see; a forward of one new token per row reads each row's own keys (`RaggedCache`).
+Prompts are computed once for all their samples, and so is what prompts begin with in common. A forward of new prompts
+is padded on the right, where causal attention cannot see; a forward of one new token per row reads each row's own keys
+(`RaggedCache`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fairlead.engines.base import Completion, FinishReason, Sampling
+from fairlead.engines.beginnings import Beginning, find_beginnings
 from fairlead.engines.draw import choose, row_generator, token_logprob
 from fairlead.engines.endings import Endings
 from fairlead.engines.kv import RaggedCache
@@ -26,6 +29,10 @@ __all__ = ["Sampler", "check_decoding", "new_cache"]
 
 _TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 """Largest difference that rounding explains, relative to the largest hidden state."""
+_REFUSALS = (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError)
+"""How models fail that cannot do what they are asked."""
+_SHARED = 2
+"""Tokens that the rows of the check begin with in common."""
 _OTHER_ENGINE = "serve the model with another program, and use its address as the engine"
 
 
@@ -36,6 +43,13 @@ class _Request:
     prompt: int
     ids: Sequence[int]
     samples: Sequence[int]
+    beginning: Beginning | None = None
+    """What it shares with other prompts."""
+
+    @property
+    def rest(self) -> Sequence[int]:
+        """Its own tokens, behind the shared ones."""
+        return self.ids if self.beginning is None else self.ids[len(self.beginning.ids) :]
 
 
 @dataclass
@@ -61,6 +75,7 @@ class Sampler:
         positions: most tokens that the model can read, or None.
         max_rows: most rows decoded at a time.
         max_tokens: most tokens, padding included, in one forward over several prompts.
+        share: whether what prompts begin with in common is computed once.
     """
 
     def __init__(
@@ -72,12 +87,15 @@ class Sampler:
         positions: int | None,
         max_rows: int,
         max_tokens: int,
+        share: bool = True,
     ):
         self.policy, self.sampling, self.endings = policy, sampling, endings
         self.positions, self.max_rows, self.max_tokens = positions, max_rows, max_tokens
         self.device = next(policy.parameters()).device
         self.head = policy.head()
         self.cache = new_cache(policy)
+        self.share = share
+        self.begun: tuple[Beginning | None, list[tuple[Tensor, Tensor]]] = (None, [])
         self.rows: list[_Row] = []
         self.waiting: deque[_Request] = deque()
         self.done: dict[tuple[int, int], Completion] = {}
@@ -85,17 +103,24 @@ class Sampler:
     @torch.inference_mode()
     def run(self, prompts: Sequence[Sequence[int]], samples: int) -> list[list[Completion]]:
         """Return `samples` completions per prompt (token ids, none empty), in the order of the prompts."""
-        longest_first = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-        for i in longest_first:
-            for start in range(0, samples, self.max_rows):
-                share = range(start, min(start + self.max_rows, samples))
-                self.waiting.append(_Request(i, prompts[i], share))
+        self.waiting.extend(self._requests(prompts, samples))
         while self.rows or self.waiting:
             for batch in self._admitted():
                 self._prefill(batch)
             if self.rows:
                 self._step()
         return [[self.done[i, k] for k in range(samples)] for i in range(len(prompts))]
+
+    def _requests(self, prompts: Sequence[Sequence[int]], samples: int) -> Iterator[_Request]:
+        """Yield what is to be drawn: prompts with the same beginning together, the longest first."""
+        shared = find_beginnings(prompts) if self.share else [None] * len(prompts)
+        whole = [_Request(i, ids, (), beginning) for i, (ids, beginning) in enumerate(zip(prompts, shared))]
+        groups: dict[int, list[_Request]] = {}
+        for request in sorted(whole, key=lambda request: -len(request.ids)):
+            groups.setdefault(id(request.beginning), []).append(request)
+        for request in chain(*groups.values()):
+            for start in range(0, samples, self.max_rows):
+                yield replace(request, samples=range(start, min(start + self.max_rows, samples)))
 
     def _admitted(self) -> list[list[_Request]]:
         """Take waiting requests for which there are free rows, in batches of one forward each."""
@@ -107,7 +132,9 @@ class Sampler:
         while self.waiting and len(self.waiting[0].samples) <= free:
             request = self.waiting.popleft()
             free -= len(request.samples)
-            if batches and (len(batches[-1]) + 1) * len(batches[-1][0].ids) <= self.max_tokens:
+            first = batches[-1][0] if batches else None
+            fits = first is not None and (len(batches[-1]) + 1) * len(first.rest) <= self.max_tokens
+            if first is not None and fits and first.beginning is request.beginning:
                 batches[-1].append(request)
             else:
                 batches.append([request])
@@ -115,23 +142,33 @@ class Sampler:
 
     def _prefill(self, batch: list[_Request]) -> None:
         """Compute prompts, and the first token of all their samples."""
-        lengths = torch.tensor([len(r.ids) for r in batch], device=self.device)
+        rests = [request.rest for request in batch]
+        lengths = torch.tensor([len(rest) for rest in rests], device=self.device)
         ids = torch.zeros((len(batch), int(lengths.max())), dtype=torch.int64)
-        for row, request in zip(ids, batch):
-            row[: len(request.ids)] = torch.tensor(request.ids)
+        for row, rest in zip(ids, rests):
+            row[: len(rest)] = torch.tensor(rest)
             # Never seen by real tokens. Not the pad token, at which some models warn.
-            row[len(request.ids) :] = request.ids[-1]
+            row[len(rest) :] = rest[-1]
         copies = [i for i, request in enumerate(batch) for _ in request.samples]
         new = [self._row(request, sample) for request in batch for sample in request.samples]
-        self.cache.begin_prefill(copies, self.device)
-        hidden = _prefill(self.policy, ids.to(self.device), self.cache)
+        start = self._begin(batch[0].beginning)
+        self.cache.begin_prefill(copies, self.device, self.begun[1])
+        hidden = _prefill(self.policy, ids.to(self.device), self.cache, start)
         logits = self._logits(hidden[torch.arange(len(batch), device=self.device), lengths - 1])
         if not torch.isfinite(logits).all():
             raise EngineError("the model's logits are not finite", fix="use dtype float32, or check its weights")
-        self.cache.end_prefill(lengths + self.policy.virtual_tokens)
+        self.cache.end_prefill(lengths + start + self.policy.virtual_tokens)
         self.rows += new
         self._append(new, logits[torch.tensor(copies, device=self.device)])
         self._settle()
+
+    def _begin(self, beginning: Beginning | None) -> int:
+        """Have the keys and values of a beginning at hand; return its length."""
+        if beginning is not self.begun[0]:
+            self.begun = (beginning, [])
+            if beginning is not None:
+                self.begun = (beginning, _keys_of(self.policy, beginning.ids, self.device))
+        return 0 if beginning is None else len(beginning.ids)
 
     def _row(self, request: _Request, sample: int) -> _Row:
         room = self.sampling.max_tokens
@@ -177,10 +214,22 @@ class Sampler:
         return Completion(text, ids, logprobs, FinishReason.STOP if ended else FinishReason.LENGTH)
 
 
-def _prefill(policy: Policy, ids: Tensor, cache: RaggedCache) -> Tensor:
-    """Return the hidden states [N, W, H] of new prompts, ids [N, W], and put their keys into the cache."""
+def _keys_of(policy: Policy, ids: Sequence[int], device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Return the keys and values [1, heads, T, D] of each layer of the tokens that prompts begin with."""
+    cache = new_cache(policy)
+    cache.begin_prefill([0], device)
+    _prefill(policy, torch.tensor([ids], device=device), cache)
+    cache.end_prefill(torch.tensor([len(ids)], device=device))
+    return cache.stored(0)
+
+
+def _prefill(policy: Policy, ids: Tensor, cache: RaggedCache, start: int = 0) -> Tensor:
+    """Return the hidden states [N, W, H] of new prompts, ids [N, W], and put their keys into the cache.
+
+    `start` is how many tokens of the prompts the cache has been given already.
+    """
     base, count = policy.plain.base_model, policy.virtual_tokens
-    places = torch.arange(count + ids.shape[1], device=ids.device).expand(len(ids), -1)
+    places = torch.arange(start, start + count + ids.shape[1], device=ids.device).expand(len(ids), -1)
     if not count:
         return base(input_ids=ids, position_ids=places, past_key_values=cache, use_cache=True).last_hidden_state
     embedded = policy.plain.get_input_embeddings()(ids)
@@ -229,8 +278,10 @@ def new_cache(policy: Policy) -> RaggedCache:
 
 
 @torch.inference_mode()
-def check_decoding(policy: Policy) -> None:
+def check_decoding(policy: Policy) -> bool:
     """Compare rows of different lengths, decoded token by token, with the model's plain forward.
+
+    Returns whether prompts can also be computed behind a beginning that they share.
 
     Raises:
         UnsupportedError: a model whose attention, positions or state do not work so.
@@ -238,6 +289,7 @@ def check_decoding(policy: Policy) -> None:
     device, lengths, steps = next(policy.parameters()).device, (3, 7, 5), 2
     vocabulary = policy.plain.config.get_text_config().vocab_size
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, vocabulary, (3, max(lengths) + steps))).to(device)
+    ids[:, :_SHARED] = ids[0, :_SHARED]
     places = torch.arange(ids.shape[1], device=device).expand(ids.shape)
     rows, ends = torch.arange(3, device=device), torch.tensor(lengths, device=device)
     cache, name = new_cache(policy), type(policy.plain).__name__
@@ -252,8 +304,18 @@ def check_decoding(policy: Policy) -> None:
             states = _extend(policy, ids[rows, ends + step][:, None], cache, mask)[:, -1]
             cache.extend()
             gap = torch.maximum(gap, (states - wanted[rows, ends + step]).abs().max().float())
-    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
+    except _REFUSALS as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UnsupportedError(f"{name} cannot be decoded in ragged batches: {first}", fix=_OTHER_ENGINE) from error
-    if gap > _TOLERANCES[policy.plain.dtype] * wanted.abs().max():
+    tolerance = _TOLERANCES[policy.plain.dtype] * wanted.abs().max()
+    if gap > tolerance:
         raise UnsupportedError(f"{name} answers differently in ragged batches (by {gap:.1e})", fix=_OTHER_ENGINE)
+    if policy.virtual_tokens:
+        return False
+    try:
+        cache = new_cache(policy)
+        cache.begin_prefill(range(3), device, _keys_of(policy, ids[0, :_SHARED].tolist(), device))
+        states = _prefill(policy, ids[:, _SHARED:], cache, _SHARED)
+    except _REFUSALS:
+        return False
+    return bool((states - wanted[:, _SHARED:]).abs().max() <= tolerance)
