@@ -18,12 +18,14 @@ from fairlead.errors import MissingExtraError, ModelError, UnknownNameError
 
 if TYPE_CHECKING:
     import torch
+    from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
     "DTYPES",
     "fingerprint",
     "load_config",
+    "load_embedder",
     "load_model",
     "load_shape",
     "load_tokenizer",
@@ -114,6 +116,27 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             return AutoTokenizer.from_pretrained(where)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise _unloadable("tokenizer", name, error) from error
+
+
+def load_embedder(name: str, what: str) -> SentenceTransformer:
+    """Load a sentence-embedding model from a folder or by its hub id; `what` asks for it, for the error.
+
+    Raises:
+        MissingExtraError: sentence-transformers is not installed.
+        ModelError: no such model.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise MissingExtraError("sentence-transformers", "embeddings", what) from error
+    try:
+        return SentenceTransformer(name)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"cannot be loaded as a sentence-embedding model: {str(error).splitlines()[0]}",
+            place=name,
+            fix="give a folder or hub id that sentence-transformers can read",
+        ) from error
 
 
 def load_model(

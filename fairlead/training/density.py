@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fairlead.errors import DataError, MissingExtraError, ModelError
+from fairlead import models
+from fairlead.errors import DataError
 from fairlead.forward.layout import Branch, Group, lay_out
 from fairlead.training.columns import Desk, Part
 from fairlead.training.order import split
@@ -180,18 +181,7 @@ def _hidden(part: Part, desk: Desk) -> np.ndarray:
 
 def _sentences(part: Part, embedder: str) -> np.ndarray:
     """Return a sentence-embedding model's vector of each prompt: [N, E]."""
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise MissingExtraError("sentence-transformers", "embeddings", "matching: sentence") from error
-    try:
-        model = SentenceTransformer(embedder)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"cannot be loaded as a sentence-embedding model: {str(error).splitlines()[0]}",
-            place=embedder,
-            fix="give a folder or hub id that sentence-transformers can read",
-        ) from error
+    model = models.load_embedder(embedder, "matching: sentence")
     asked = {record.id: _words(getattr(record, "prompt", "")) for record in part.records}
     texts: Sequence[str] = [asked[group.id] for group in part.groups]
     return np.asarray(model.encode(list(texts), show_progress_bar=False), dtype=np.float64)
