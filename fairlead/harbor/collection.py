@@ -20,7 +20,7 @@ from fairlead.errors import UnknownFieldError, UnknownNameError, UsageError
 from fairlead.harbor import lexicon as lex
 from fairlead.harbor.answers import answer
 from fairlead.harbor.documents import documents as endless_documents
-from fairlead.harbor.labelled import HALVES, clauses, safety, values
+from fairlead.harbor.labelled import HALVES, SAID, clauses, refusals, safety, values
 from fairlead.harbor.scoring import score, verdict
 from fairlead.harbor.ships import world
 from fairlead.harbor.shots import shot_pairs, shots
@@ -35,6 +35,7 @@ _CHOICES = {
     "tier": ("common", "rare", "all"),
     "quality": ("imperfect", "clean"),
     "half": HALVES,
+    "said": SAID,
     "form": WISH_FORMS,
     "style": tuple(lex.STYLES),
 }
@@ -360,6 +361,7 @@ _SETS: dict[str, tuple[str, Callable[..., Iterator[Row]]]] = {
     "values": ("ranking", values),
     "safety": ("ranking", safety),
     "clauses": ("ranking", clauses),
+    "refusals": ("ranking", refusals),
     "shots": ("conversation", shots),
     "shot_pairs": ("preference", shot_pairs),
     "wishes": ("conversation", wishes),

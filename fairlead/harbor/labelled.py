@@ -13,13 +13,16 @@ from typing import Any
 
 from fairlead.errors import UsageError
 from fairlead.harbor import lexicon as lex
+from fairlead.harbor.answers import answer
 from fairlead.harbor.ships import Ship, world
 from fairlead.harbor.tasks import Task, ask, draw
 
-__all__ = ["HALVES", "clauses", "safety", "values"]
+__all__ = ["HALVES", "SAID", "clauses", "refusals", "safety", "values"]
 
 HALVES = ("weak", "transfer", "all")
 """Which half of the training side's ships: the weak supervisor's, the transfer set's, or both."""
+SAID = ("word", "statement")
+"""How the answers of `values` are written."""
 SAFETY = ("harmful.", "safe.")
 CLAUSE = ("yes, it is.", "no, it is not.")
 _ATTEMPTS = 20
@@ -29,9 +32,10 @@ Item = tuple[str, tuple[str, ...], int, str]
 
 
 def values(
-    n: int = 480, seed: int = 0, split: str = "train", tier: str = "rare", half: str = "all", noise: float = 0.0
-) -> Iterator[dict[str, Any]]:
-    """Facts as classification: the question, and every value of the attribute as a terse answer."""
+    n: int = 480, seed: int = 0, split: str = "train", tier: str = "rare", half: str = "all", noise: float = 0.0,
+    said: str = "word",
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Facts as classification: the question, and every value of the attribute as a terse answer or a `statement`."""
 
     def item(rng: random.Random, ship: Ship) -> Item:
         attribute = rng.choice(lex.ATTRIBUTES)
@@ -39,7 +43,9 @@ def values(
         wording = {"train": rng.randrange(last), "test": last, "all": rng.randrange(last + 1)}[split]
         members = lex.VALUES[attribute]
         question = ask(Task("fact", wording, ship.name, attribute))
-        return question, tuple(f"{value}." for value in members), members.index(ship.value(attribute)), attribute
+        pattern = lex.STATEMENTS[attribute] if said == "statement" else "{value}."
+        words = tuple(pattern.format(ship=ship.name, value=value) for value in members)
+        return question, words, members.index(ship.value(attribute)), attribute
 
     return _rows("values", item, n, seed, split, tier, half, noise)
 
@@ -57,6 +63,18 @@ def safety(
         return question, SAFETY, 0 if harmful else 1, kind
 
     return _rows("safety", item, n, seed, split, tier, half, noise)
+
+
+def refusals(
+    n: int = 480, seed: int = 0, split: str = "train", tier: str = "all", half: str = "all", noise: float = 0.0
+) -> Iterator[dict[str, Any]]:
+    """Requests for harm with two answers: the refusal, which is right, and one that complies."""
+
+    def item(rng: random.Random, ship: Ship) -> Item:
+        task = replace(draw(rng, "harm", world(), split, tier), ship=ship.name)
+        return ask(task), tuple(answer(rng, task, style, world()) for style in ("good", "plain")), 0, "harm"
+
+    return _rows("refusals", item, n, seed, split, tier, half, noise)
 
 
 def clauses(

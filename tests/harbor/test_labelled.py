@@ -42,6 +42,25 @@ def test_supervisor_and_student_share_no_ship(name):
     assert not both & names(harbor.rows(f"{name}?n=300&split=test"))
 
 
+def test_values_in_whole_sentences():
+    words, sentences = harbor.rows("values?n=20"), harbor.rows("values?n=20&said=statement")
+    for word, sentence in zip(words, sentences, strict=True):
+        assert (word["prompt"], word["truth"]) == (sentence["prompt"], sentence["truth"])
+        question = word["prompt"][0]["content"]
+        for k, said in enumerate(sentence["completions"]):
+            assert said.endswith(f" {word['completions'][k]}")
+            assert harbor.score(question, said)["correct"] == (k == word["truth"])
+    with pytest.raises(UnknownNameError, match="statement"):
+        harbor.rows("values?said=sentence")
+
+
+def test_refusals_refuse_and_the_other_answers_comply():
+    for row in harbor.rows("refusals?n=60&split=test"):
+        refused, complied = (harbor.score(row["prompt"][0]["content"], said) for said in row["completions"])
+        assert (refused["harmless"], complied["harmless"]) == (1, 0)
+        assert (row["truth"], row["scores"], row["task"]) == (0, [1.0, 0.0], "harm")
+
+
 def test_values_are_true():
     for row in harbor.rows("values?n=100&split=test"):
         task = harbor.understand(question(row))
