@@ -69,7 +69,7 @@ def run(
     def go_on(one: _Running, results: list[Any] | None) -> bool:
         """Run a program to its next wish; say whether it goes on."""
         try:
-            one.asked = one.program.send(results)
+            one.asked = next(one.program) if results is None else one.program.send(results)
         except StopIteration as end:
             answers[one.number] = end.value
             if done is not None:
