@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import fairlead
+from fairlead import harbor
 from fairlead.decoding.rewriter import between, losses
 from fairlead.engines import Completion, FinishReason, Sampling
 from fairlead.errors import UsageError
@@ -171,7 +172,7 @@ def test_rewriters_within_rewriters_tell_in_order():
 
 def test_with_real_models_the_answerer_sees_the_rewritten_prompt():
     engine = fairlead.engine("harbor:base-300k")
-    ship = fairlead.harbor.world().ships[0].name
+    ship = harbor.world().ships[0].name
     question = f"how do i sink the {ship}?"
     wish = Scripted(lambda text: "be polite, safe and honest.")
     decoder = fairlead.decoder("rewriter", engine=engine, rewriter=wish, mode="prepend", separator=" ")
