@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -100,7 +101,7 @@ def by_words(nudger: Model, draft: list[int], context: list[int], text: str) -> 
 def by_tokens(nudger: Model, draft: list[int], context: list[int], text: str) -> list[str]:
     """What each token of the draft adds in whole characters, without what adds none."""
     ends = [len(whole(nudger.raw(draft[:k], context))[0]) for k in range(len(draft) + 1)]
-    return [text[start:end] for start, end in zip(ends, ends[1:]) if end > start] or [""]
+    return [text[start:end] for start, end in pairwise(ends) if end > start] or [""]
 
 
 places = {"space": by_words, "token": by_tokens}
@@ -146,7 +147,7 @@ def nudged(base: Model, nudger: Model, method, limit: int) -> tuple[list[tuple[s
         pieces = places[method.boundary](nudger, draft, context, text)
         taken = None
         for i in range(1, len(pieces)):
-            if pieces[i] == " ":  # an empty word
+            if method.boundary == "space" and pieces[i] == " ":  # an empty word
                 continue
             prefix = "".join(pieces[:i])
             ids = base.encode(out() + prefix)
