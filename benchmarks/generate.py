@@ -5,7 +5,8 @@
 Prompts of 64 random tokens, greedy, every row as long as the others (the easiest case for the peers), random weights.
 The three take turns; the best of each is shown. Seconds are this process's CPU time on one thread, which others disturb
 least; with more threads give --clock wall. "ragged" is the case that engines meet: 32 prompts of 16-256 tokens, 4
-samples each, sampled, ends drawn at random; generate() gets them sorted by length in padded batches of 32.
+samples each, sampled, ends drawn at random; generate() gets them sorted by length in padded batches of 32. "alike" is a
+prompt with examples: 32 prompts of 544 tokens, the first 512 the same, greedy.
 """
 
 from __future__ import annotations
@@ -118,6 +119,21 @@ def ragged(name: str, dtype: torch.dtype, options: argparse.Namespace, clock) ->
     return _line(name, dtype, "ragged", {k: made[k] / v for k, v in took.items()})
 
 
+def alike(name: str, dtype: torch.dtype, options: argparse.Namespace, clock) -> str:
+    net = model(name, dtype)
+    torch.manual_seed(2)
+    ids = torch.randint(3, net.config.vocab_size, (32, 544))
+    ids[:, :512] = ids[0, :512]
+    local, rows = engine(net, 32), ids.tolist()
+    sampling = Sampling(max_tokens=options.new, temperature=0)
+    if dtype is torch.float32:
+        made = [answers[0].token_ids for answers in local.generate_ids(rows, sampling)]
+        assert made == plain(net, ids, options.new).tolist(), "the engine and generate() differ"
+    runs = {"generate": lambda: plain(net, ids, options.new), "engine": lambda: local.generate_ids(rows, sampling)}
+    took = alternate(runs, max(1, options.repeat // 2), clock)
+    return _line(name, dtype, "alike", {k: 32 * options.new / v for k, v in took.items()})
+
+
 def _line(name: str, dtype: torch.dtype, case: str, speed: dict[str, float]) -> str:
     bare_speed = speed.get("bare")
     cells = [name, str(dtype).removeprefix("torch."), case, f"{speed['generate']:.0f}"]
@@ -138,6 +154,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=["cpu", "wall"], default="cpu")
     parser.add_argument("--no-ragged", action="store_true")
+    parser.add_argument("--no-alike", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
@@ -149,6 +166,8 @@ def main() -> None:
                 print(even(name, dtype, batch, options, clock), flush=True)
             if not options.no_ragged:
                 print(ragged(name, dtype, options, clock), flush=True)
+            if not options.no_alike:
+                print(alike(name, dtype, options, clock), flush=True)
 
 
 if __name__ == "__main__":
