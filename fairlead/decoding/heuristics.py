@@ -43,6 +43,7 @@ class Heuristic:
         if not all(map(math.isfinite, (self.weight, self.mean, self.scale))) or self.scale <= 0:
             what = f"a heuristic has weight {self.weight}, mean {self.mean}, scale {self.scale}"
             raise UsageError(what, fix="use finite numbers and a scale above 0")
+        _ = self.valued_by  # a wrong name is an error before anything runs
 
     @cached_property
     def valued_by(self) -> Reward:
@@ -63,7 +64,8 @@ class Scorer:
 
     def __init__(self, heuristics: Sequence[Heuristic]):
         self.heuristics = tuple(h for h in heuristics if h.weight)
-        self.bounded = all(isinstance(h.valued_by, Bounded) for h in self.heuristics)
+        self._tellers = [r if isinstance(r, Bounded) else None for r in (h.valued_by for h in self.heuristics)]
+        self.bounded = None not in self._tellers
         """Whether every reward can tell from a beginning what it can still come to."""
 
     def ask(self, prompt: Prompt, text: str) -> Ask:
@@ -93,19 +95,19 @@ class Scorer:
             total = total + heuristic.weighted(values)
         return total
 
-    def bounds(self, prompt: Prompt, beginning: str) -> tuple[float, float]:
-        """Return the least and greatest sum of a text that begins so; infinite where a reward cannot tell."""
-        low, high = np.zeros(1), np.zeros(1)
-        for heuristic in self.heuristics:
-            least, most = np.array([-np.inf]), np.array([np.inf])
-            if isinstance(heuristic.valued_by, Bounded):
-                found = heuristic.valued_by.bounds([prompt], [beginning])
-                filled = [heuristic.filled(np.asarray(bound, dtype=np.float64)) for bound in found]
-                if not np.isnan(filled).any():
-                    least, most = filled
+    def bounds(self, prompt: Prompt, beginnings: Sequence[str]) -> list[tuple[float, float]]:
+        """Return the least and greatest sums of texts that begin so; infinite where a reward cannot tell."""
+        low, high = np.zeros(len(beginnings)), np.zeros(len(beginnings))
+        for heuristic, teller in zip(self.heuristics, self._tellers):
+            least, most = np.full(len(beginnings), -np.inf), np.full(len(beginnings), np.inf)
+            if teller is not None:
+                found = teller.bounds([prompt] * len(beginnings), beginnings)
+                found = [heuristic.filled(np.asarray(bound, dtype=np.float64)) for bound in found]
+                silent = np.isnan(found).any(0)
+                least, most = np.where(silent, least, found[0]), np.where(silent, most, found[1])
             ends = heuristic.weighted(least), heuristic.weighted(most)
             low, high = low + np.minimum(*ends), high + np.maximum(*ends)
-        return float(low[0]), float(high[0])
+        return list(zip(low.tolist(), high.tolist()))
 
 
 def standardised(

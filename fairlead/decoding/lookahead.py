@@ -99,9 +99,7 @@ class _Search:
     def choose(self, candidates: list[_Line]) -> _Steps:
         """Return the best candidates, best first, knowing of each no more than that takes."""
         problem, worked = self.problem, False
-        for line in candidates:
-            self.grow(line, problem.lookahead)
-            self.bound(line)
+        self.look(candidates)
         while True:
             alive, unsure = rank([line.bounds for line in candidates], problem.beams)
             due = [candidates[i] for i in unsure if candidates[i].value is None]
@@ -112,9 +110,7 @@ class _Search:
             # Rewards without bounds settle nothing before all is rolled out: then they are asked once.
             ready = [line for line in due if self.looked(line)] if problem.scorer.bounded or not rolling else []
             yield from self.work([(line, None) for line in rolling], ready)
-            for line in due:
-                self.grow(line, problem.lookahead)
-                self.bound(line)
+            self.look(due)
         self.stats.steps += 1
         self.stats.contested += worked
         self.tell(candidates, alive)
@@ -129,16 +125,22 @@ class _Search:
             line.ahead.append(line.tops[len(line.ahead)][0])
             line.stopped = self.problem.is_final(line.ids)
 
-    def bound(self, line: _Line) -> None:
-        """Set the bounds of a line's score."""
-        problem = self.problem
-        if line.value is not None or not problem.strength:
-            line.bounds = (problem.score(line.hypothesis, line.value or 0.0),) * 2
-        elif problem.scorer.bounded:
-            low, high = problem.scorer.bounds(problem.prompt, problem.settled(line.ids))
-            line.bounds = (problem.score(line.hypothesis, low), problem.score(line.hypothesis, high))
-        else:
-            line.bounds = (float("-inf"), float("inf"))
+    def look(self, lines: list[_Line]) -> None:
+        """Take what is known of continuations, and set the bounds of the lines' scores."""
+        problem, open_ = self.problem, []
+        for line in lines:
+            self.grow(line, problem.lookahead)
+            if line.value is not None or not problem.strength:
+                score = problem.score(line.hypothesis, line.value or 0.0)
+                line.bounds = (score, score)
+            elif problem.scorer.bounded:
+                open_.append(line)
+            else:
+                line.bounds = (float("-inf"), float("inf"))
+        if open_:
+            found = problem.scorer.bounds(problem.prompt, [problem.settled(line.ids) for line in open_])
+            for line, (low, high) in zip(open_, found):
+                line.bounds = (problem.score(line.hypothesis, low), problem.score(line.hypothesis, high))
 
     def work(self, reading: Sequence[tuple[_Line, list[int] | None]], valuing: Sequence[_Line]) -> _Steps:
         """Read one token more of some lines (or those given), and value the texts of others, in one round."""

@@ -31,15 +31,14 @@ def test_bounds_hold_whatever_the_signs():
     for weights in [(1, 1), (1, -1), (-2, 0.5), (-1, -1)]:
         scorer = Scorer([Heuristic(WORDS, weights[0], 0.1, 0.3), Heuristic(SHORT, weights[1], -2, 7)])
         (final,) = scorer.values([""], [TEXT])
-        for count in range(len(TEXT) + 1):
-            low, high = scorer.bounds("", TEXT[:count])
+        for low, high in scorer.bounds("", [TEXT[:count] for count in range(len(TEXT) + 1)]):
             assert low <= final <= high
 
 
 def test_a_reward_without_bounds_has_none():
     scorer = Scorer([Heuristic(WORDS), Heuristic("harbor_proxy", -1.0)])
     assert not scorer.bounded
-    assert scorer.bounds("", "salt and ") == (-np.inf, np.inf)
+    assert scorer.bounds("", ["salt and "]) == [(-np.inf, np.inf)]
 
 
 def test_standard_scores():
