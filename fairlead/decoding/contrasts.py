@@ -54,8 +54,9 @@ def read_vector(local: Local, pairs: str | Sequence[str] | Records, reading: Rea
 
     Args:
         local: the model.
-        pairs: preferences, whose chosen answers are the positive texts, or with `reading.system` any records with
-            prompts; as records, or as a source that `fairlead.records.read` takes.
+        pairs: preferences, whose chosen answers are the positive texts, or rankings, whose first best and first worst
+            answers make a pair, or with `reading.system` any records with prompts; as records, or as a source that
+            `fairlead.records.read` takes.
         reading: how.
 
     Raises:
@@ -100,12 +101,24 @@ _Side = tuple[list[int], int, int]
 
 
 def _answers(local: Local, record: Any, _reading: Reading, place: str) -> tuple[_Side, _Side]:
-    if record.kind != "preference":
-        fix = "give preferences, or two system messages (reading.system)"
+    if record.kind not in _PAIRS:
+        fix = "give preferences or rankings, or two system messages (reading.system)"
         raise DataError(f"a {record.kind} record holds no pair", place=place, fix=fix)
-    rows = [local.renderer.example(record.prompt, answer) for answer in (record.chosen, record.rejected)]
+    rows = [local.renderer.example(record.prompt, answer) for answer in _PAIRS[record.kind](record)]
     one, two = [(row.ids, row.spans[-1].start, min(row.spans[-1].end, _text_end(row, local))) for row in rows]
     return one, two
+
+
+def _ends(record: Any) -> tuple[Any, Any]:
+    best, worst = (pick(record.scores) for pick in (max, min))
+    return record.completions[record.scores.index(best)], record.completions[record.scores.index(worst)]
+
+
+_PAIRS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
+    "preference": lambda record: (record.chosen, record.rejected),
+    "ranking": _ends,
+}
+"""Kind of record -> its positive and its negative answer."""
 
 
 def _prompts(local: Local, record: Any, reading: Reading, place: str) -> tuple[_Side, _Side]:

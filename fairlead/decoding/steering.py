@@ -50,7 +50,8 @@ class Steering(TokenDecoder):
     vector: Any = None
     """Where to: a file written by `SteeringVector.save`, or a `SteeringVector`. Not with `pairs`."""
     pairs: Any = None
-    """Data from which the vector is read when first needed: preferences, or with `reading.system` any chats."""
+    """Data from which the vector is read when first needed: preferences or rankings, or with `reading.system` any
+    chats."""
     reading: Reading = field(default_factory=Reading)
     """How the vector is read from `pairs`."""
     layers: tuple[int, ...] | str | None = None
