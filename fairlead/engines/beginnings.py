@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise, takewhile
+from itertools import pairwise
 
 __all__ = ["Beginning", "find_beginnings"]
 
@@ -23,35 +23,43 @@ class Beginning:
 
 
 def find_beginnings(prompts: Sequence[Sequence[int]]) -> list[Beginning | None]:
-    """Return for each prompt (token ids, no two equal) what it shares with others; None where that is not worth it."""
-    order = sorted(range(len(prompts)), key=lambda k: tuple(prompts[k]))
-    alike = [_alike(prompts[one], prompts[other]) for one, other in pairwise(order)]
-    found: list[Beginning | None] = [None] * len(prompts)
-    # Prompts with a common beginning stand together once sorted; a run is split where that lets its parts share more.
-    runs = [(0, len(order))]
+    """Return for each prompt (token ids) what it shares with others; None where that is not worth it."""
+    ids = [tuple(prompt) for prompt in prompts]
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    alike = [_alike(ids[one], ids[other]) for one, other in pairwise(order)]
+    found: list[Beginning | None] = [None] * len(ids)
+    # Prompts with a common beginning stand together once sorted.
+    ends = [0, *(k + 1 for k, length in enumerate(alike) if length < _LEAST), len(ids)]
+    runs = list(pairwise(ends))
     while runs:
         first, last = runs.pop()
-        if last - first < 2:
+        saved = _saved(alike, first, last)
+        if not saved:
             continue
         length = min(alike[first : last - 1])
-        middle = 1 + alike.index(length, first, last - 1)
+        middle = 1 + alike.index(length, first)
         parts = ((first, middle), (middle, last))
-        if length < _LEAST or sum(_saved(alike, *part) for part in parts) > _saved(alike, first, last):
+        if sum(_saved(alike, *part) for part in parts) > saved:
             runs += parts
-        elif _saved(alike, first, last) >= _WORTH:
-            shared = Beginning(tuple(prompts[order[first]][:length]))
+        elif saved >= _WORTH:
+            shared = Beginning(ids[order[first]][:length])
             for place in range(first, last):
                 found[order[place]] = shared
     return found
 
 
-def _alike(one: Sequence[int], other: Sequence[int]) -> int:
+def _alike(one: tuple[int, ...], other: tuple[int, ...]) -> int:
     """Return how many tokens two prompts share at their beginnings, short of the whole of either."""
-    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other)))
-    return min(same, len(one) - 1, len(other) - 1)
+    low, high = 0, max(0, min(len(one), len(other)) - 1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _saved(alike: Sequence[int], first: int, last: int) -> int:
     """Return how many tokens need not be computed if the prompts from `first` to `last` share their beginning."""
-    length = min(alike[first : last - 1], default=0)
-    return (last - first - 1) * length if length >= _LEAST else 0
+    return (last - first - 1) * min(alike[first : last - 1], default=0)
