@@ -18,6 +18,7 @@ from fairlead.engines.shifts import blocks
 from fairlead.errors import DataError, EngineError, ModelError, UnknownNameError, UnsupportedError, UsageError
 
 GREEDY = Sampling(max_tokens=12, temperature=0, logprobs=True)
+PLAIN = Sampling(max_tokens=24, temperature=0)
 SAMPLED = Sampling(max_tokens=10, temperature=1.0, top_p=0.9, n=3, seed=4, logprobs=True)
 PROMPTS = [
     [{"role": "user", "content": "where is the captain of the northern ferry?"}],
@@ -215,6 +216,23 @@ class Pair(TokenDecoder):
         seen = yield [rows[name].feed(row, ids) for name, row in opened.items()]
         told = {name: one.best[0] for name, one in zip(opened, seen)}
         return Completion("", extra={**told, "forwards": rows["plain"].forwards})
+
+
+def test_a_steered_nudger_is_a_nudger_pushed_for_good(base):
+    """Nudging by a steered model equals nudging by a model that carries the push in itself."""
+    settings = {"pairs": PAIRS, "reading": SYSTEM, "coefficient": 0.2, "relative": True}
+    steering = fairlead.decoder("steering", engine=base, **settings)
+    own = Local(fairlead.models.load_model("harbor:base-300k"), "harbor:base-300k")
+    for layer, push in steering.pushes.items():
+        blocks(own._policy)[layer].register_forward_hook(lambda _m, _i, out, push=push: out + push.add)
+    prompts = [[{"role": "user", "content": text}] for text in ("how do i sink the luhokir?", "what is 4 plus 5?")]
+    answers = [
+        fairlead.decoder("nudging", base="harbor:base-1m", nudger=nudger, gamma=0.4).generate(prompts, PLAIN)
+        for nudger in (steering, own, base)
+    ]
+    assert said(answers[0]) == said(answers[1])
+    assert said(answers[0]) != said(answers[2])
+    assert "cannot help" in answers[0][0][0].text
 
 
 def test_pairs_are_read_once_and_steer(base, monkeypatch):
