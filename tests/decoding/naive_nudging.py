@@ -44,9 +44,11 @@ class Model:
     stops: set[int]
     forwards: int = 0
     specials: set[int] = field(init=False)
+    silent: set[int] = field(init=False)
 
     def __post_init__(self):
         self.specials = {k for k, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        self.silent = self.specials | self.stops
         self.vocabulary = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
         self.pieces, self.plain = "▁" in self.vocabulary, " " in self.vocabulary
 
@@ -111,83 +113,96 @@ def nudged(base: Model, nudger: Model, method, limit: int) -> tuple[list[tuple[s
     """Return (source, text) of every segment, and why the answer ended."""
     limit = min(limit, base.positions - len(base.prompt))
     segments: list[tuple[str, str]] = []
-    last, repeats, rounds = "", -1, 0
-
-    def out() -> str:
-        return "".join(text for _, text in segments)
-
-    def too_long(final: bool = False) -> bool:
-        """Cut the answer to the limit, counted by the base's tokenizer."""
-        count = len(base.encode(out()))
-        if count > limit:
-            kept = len(shortened(base, out(), limit))
-            while len(out()) > kept:
-                source, text = segments.pop()
-                if left := text[: max(0, kept - len(out()))]:
-                    segments.append((source, left))
-                    break
-        return count > limit or (count == limit and not final)
-
-    while True:
-        if rounds == method.max_rounds:
-            return segments, "rounds"
-        draft, context = [], nudger.encode(out())
+    last, repeats = "", -1
+    for _ in range(method.max_rounds):
+        out = "".join(text for _, text in segments)
+        context = nudger.encode(out)
         most = min(method.draft_tokens, nudger.positions - len(nudger.prompt) - len(context))
         if most < 1:
             return segments, "length"
-        rounds, ended = rounds + 1, False
-        while len(draft) < most and not ended:
-            token, _ = nudger.after([*context, *draft])
-            ended = token in nudger.stops
-            draft += [] if ended else [token]
+        draft, ended = drafted(nudger, context, most)
         text, _ = whole(nudger.raw(draft, context))
         if ended:
             segments += [("nudge", text)] if text else []
-            return segments, "length" if too_long(final=True) else "nudger_eos"
+            return segments, "length" if too_long(base, segments, limit, final=True) else "nudger_eos"
         pieces = places[method.boundary](nudger, draft, context, text)
-        taken = None
-        for i in range(1, len(pieces)):
-            if method.boundary == "space" and pieces[i] == " ":  # an empty word
-                continue
-            prefix = "".join(pieces[:i])
-            ids = base.encode(out() + prefix)
-            if len(ids) >= limit:
-                continue
-            first, top = base.after(ids)
-            raw = b"" if first in base.specials | base.stops else base.raw([first], ids)
-            agrees = method.agree and pieces[i].encode().startswith(raw)
-            if not raw or not (agrees or top >= method.gamma):
-                continue
-            begin = [first]
-            while whole(base.raw(begin, ids))[1] and len(begin) <= 4 and len(ids) + len(begin) < limit:
-                more, _ = base.after([*ids, *begin])
-                if more in base.specials | base.stops:
-                    break
-                begin.append(more)
-            if whole(base.raw(begin, ids))[1]:
-                continue
-            taken = (prefix, ids, begin)
-            break
-        nudge = text if len(pieces) == 1 else "".join(pieces[:-1])
-        nudge = taken[0] if taken else nudge
+        taken = taken_over(base, method, out, pieces, limit)
+        nudge = taken[0] if taken else text if len(pieces) == 1 else "".join(pieces[:-1])
         repeats = repeats + 1 if nudge == last else 0
         last = nudge
         if repeats == method.repeat_limit:
             return segments, "repeat"
         segments += [("nudge", nudge)] if nudge else []
-        if too_long():
+        if too_long(base, segments, limit):
             return segments, "length"
         if taken:
             _, ids, run = taken
-            while len(ids) + len(run) < limit:
-                token, top = base.after([*ids, *run])
-                if top < method.gamma or token in base.specials | base.stops:
-                    break
-                run.append(token)
-            text, _ = whole(base.raw(run[: limit - len(ids)], ids))
+            full = run_on(base, method, ids, run, limit)
+            text, _ = whole(base.raw(run, ids))
             segments += [("base", text)] if text else []
-            if too_long() or len(ids) + len(run) >= limit:
+            if too_long(base, segments, limit) or full:
                 return segments, "length"
+    return segments, "rounds"
+
+
+def drafted(nudger: Model, context: list[int], most: int) -> tuple[list[int], bool]:
+    """Return the tokens of a draft, and whether the nudger ended the answer with it."""
+    draft: list[int] = []
+    while len(draft) < most:
+        token, _ = nudger.after([*context, *draft])
+        if token in nudger.stops:
+            return draft, True
+        draft.append(token)
+    return draft, False
+
+
+def taken_over(base: Model, method, out: str, pieces: list[str], limit: int):
+    """Return the nudge, the base's tokens of the text with it, and what the base begins with; None if it does not."""
+    for i in range(1, len(pieces)):
+        if method.boundary == "space" and pieces[i] == " ":  # an empty word
+            continue
+        prefix = "".join(pieces[:i])
+        ids = base.encode(out + prefix)
+        if len(ids) >= limit:
+            continue
+        first, top = base.after(ids)
+        raw = b"" if first in base.silent else base.raw([first], ids)
+        agrees = method.agree and pieces[i].encode().startswith(raw)
+        if not raw or not (agrees or top >= method.gamma):
+            continue
+        begin = [first]
+        while whole(base.raw(begin, ids))[1] and len(begin) <= 4 and len(ids) + len(begin) < limit:
+            more, _ = base.after([*ids, *begin])
+            if more in base.silent:
+                break
+            begin.append(more)
+        if not whole(base.raw(begin, ids))[1]:
+            return prefix, ids, begin
+    return None
+
+
+def run_on(base: Model, method, ids: list[int], run: list[int], limit: int) -> bool:
+    """Let the base go on while it is sure; say whether it reached the limit."""
+    del run[limit - len(ids) :]
+    while len(ids) + len(run) < limit:
+        token, top = base.after([*ids, *run])
+        if top < method.gamma or token in base.silent:
+            return False
+        run.append(token)
+    return True
+
+
+def too_long(base: Model, segments: list[tuple[str, str]], limit: int, *, final: bool = False) -> bool:
+    """Cut the answer to the limit, counted by the base's tokenizer; say whether it is reached."""
+    out = "".join(text for _, text in segments)
+    count = len(base.encode(out))
+    if count > limit:
+        left = len(shortened(base, out, limit))
+        whole_segments, segments[:] = list(segments), []
+        for source, text in whole_segments:
+            segments += [(source, text[:left])] if left else []
+            left = max(0, left - len(text))
+    return count > limit or (count == limit and not final)
 
 
 def shortened(base: Model, text: str, limit: int) -> str:
