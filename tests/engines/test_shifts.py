@@ -90,6 +90,21 @@ def test_rows_of_a_batch_are_shifted_each_in_its_own_way(local):
         close(seen[k], whole[:-2])
 
 
+def test_a_batch_of_two_coefficients_is_two_runs(local):
+    """Of equal length, and with a longer row beside them, which pads the others."""
+    ids, long = ids_of(19, 1), ids_of(37, 2)
+    alone = []
+    for coefficient in (2.0, -3.0):
+        with local.rows() as rows:
+            alone += fed(rows, (rows.open(add(coefficient)), ids, 19))
+    for beside in ([], [long]):
+        with local.rows() as rows:
+            feeds = [(rows.open(add(2.0)), ids, 19), (rows.open(add(-3.0)), ids, 19)]
+            feeds += [(rows.open(add(1.0)), other, 1) for other in beside]
+            for one, other in zip(alone, fed(rows, *feeds)):
+                torch.testing.assert_close(other.logits, one.logits, atol=1e-5, rtol=1e-5)
+
+
 def test_rows_without_shift_keep_their_bits(local):
     """Beside shifted rows, and with a shift by nothing."""
     one, two = ids_of(17, 3), ids_of(17, 4)
