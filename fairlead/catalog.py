@@ -82,6 +82,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("honesty", "evaluator", "fairlead.evaluation.honesty:Honesty", "2312.07000", "prudence and over-conservativeness: who refuses what it did not know, and who what it did"),
     Entry("drift", "evaluator", "fairlead.evaluation.drift:Drift", "", "KL and log-prob drift of each engine from a base engine, on its own samples"),
     Entry("length", "evaluator", "fairlead.evaluation.length:Length", "", "completion lengths and finish reasons"),
+    Entry("decoder_stats", "evaluator", "fairlead.evaluation.decoder_stats:DecoderStats", "", "means of the numbers that decoding methods tell beside their answers: forwards, rounds, shares by source"),
     Entry("pair_accuracy", "evaluator", "fairlead.evaluation.pair_accuracy:PairAccuracy", "", "share of held-out pairs whose preferred answer an engine finds likelier, beside 'the longer wins'"),
     Entry("weak_to_strong_gap", "evaluator", "fairlead.evaluation.weak_to_strong_gap:WeakToStrongGap", "2410.12621", "share of the gap between a weak supervisor and a ceiling that students recover, and whose errors they copy"),
 )
