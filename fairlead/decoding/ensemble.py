@@ -63,8 +63,8 @@ class Ensemble(TokenDecoder):
         return in_lockstep(parts, self._combine, self.models["aligned"], index, sampling)
 
     def _combine(self, seen: Sequence[Seen]) -> Tensor:
-        shares = (1 - self.weight, self.weight)
-        return sum(share * self._listed(one) for share, one in zip(shares, seen)).log()
+        base, aligned = map(self._listed, seen)
+        return ((1 - self.weight) * base + self.weight * aligned).log()
 
     def _listed(self, seen: Seen) -> Tensor:
         probabilities = torch.softmax(seen.logits, -1)

@@ -32,8 +32,8 @@ class DecoderStats:
     def __call__(self, engines: Mapping[str, Engine], records: Sequence[Any]) -> Report:
         """Collect `Completion.extra["stats"]` of every engine's answers to the records' prompts.
 
-        Axes: the names of the numbers there. Engines whose answers have none are left out, with a note. Rows: id,
-        engine, sample, the axes.
+        Axes: `told`, the share of answers that have numbers, and the names of the numbers. An answer without a number
+        does not count in its mean. Rows: id, engine, sample, the axes.
         """
         report = Report({})
         for name, answers in draw(engines, prompts_of(records), self.sampling).items():
@@ -41,8 +41,10 @@ class DecoderStats:
             axes = sorted({axis for group in stats for one in group for axis in one})
             if not axes:
                 report.notes.append(f"{name}: its answers tell no numbers")
-                continue
-            values = {axis: np.array([[float(one.get(axis, np.nan)) for one in g] for g in stats]) for axis in axes}
+            told = {"told": np.array([[float(bool(one)) for one in group] for group in stats])}
+            values = told | {
+                axis: np.array([[float(one.get(axis, np.nan)) for one in g] for g in stats]) for axis in axes
+            }
             report.summary[name] = {
                 axis: estimate_mean(per_prompt(found), confidence=self.confidence, seed=self.seed)
                 for axis, found in values.items()
