@@ -155,15 +155,26 @@ def prompts(count=20):
     return [" ".join(rng.choices(words, k=rng.randint(1, 6))) for _ in range(count)]
 
 
-WORDS = {"name": "keywords", "words": ["e", "o", "t", "a"]}
+@dataclass(frozen=True)
+class Letters:
+    """The share of letters that a text has."""
+
+    wanted: str
+
+    def __call__(self, prompts, completions):
+        values = np.array([np.mean([letter in text for letter in self.wanted]) for text in completions])
+        return Rewards(values, np.zeros(len(values), dtype=bool))
+
+    def bounds(self, prompts, beginnings):
+        return self(prompts, beginnings).values, np.ones(len(prompts))
+
+
 SHORT = {"name": "length_limit", "at_most": 10, "unit": "characters"}
 
 
-def same(engine, sampling, heuristics, count=20, **fields):
+def same(engine, sampling, heuristics, asked, **fields):
     fast, naive = (
-        fairlead.decoder("deal", engine=engine, heuristics=heuristics, mode=mode, **fields).generate(
-            prompts(count), sampling
-        )
+        fairlead.decoder("deal", engine=engine, heuristics=heuristics, mode=mode, **fields).generate(asked, sampling)
         for mode in ("fast", "naive")
     )
     for (one,), (other,) in zip(fast, naive):
@@ -181,7 +192,10 @@ def same(engine, sampling, heuristics, count=20, **fields):
 def test_fast_finds_what_naive_finds(tiny, k, lookahead, strength):
     sampling = Sampling(max_tokens=5, temperature=0)
     reward = {"reward": Whim()} if k == 2 else {"reward": SHORT}
-    same(tiny, sampling, [reward, {"reward": WORDS}], k=k, lookahead=lookahead, strength=strength)
+    heuristics = [reward, {"reward": Letters("etaoin sr")}]
+    found = same(tiny, sampling, heuristics, prompts(), k=k, lookahead=lookahead, strength=strength)
+    greedy = tiny.generate(prompts(), sampling)
+    assert ([c.text for (c,) in found] == [c.text for (c,) in greedy]) is (strength == 0)
 
 
 @pytest.mark.parametrize(
@@ -192,17 +206,40 @@ def test_fast_finds_what_naive_finds(tiny, k, lookahead, strength):
         {"commit": 4, "strength": 5},
         {"commit": 2, "strength": 0, "beams": 2},
         {"min_tokens": 4, "strength": 20, "beams": 2},
-        {"k": 1, "strength": 5},
+        {"strength": 5, "k": 1},
     ],
     ids=str,
 )
-@pytest.mark.parametrize("reward", [Whim(), WORDS], ids=["chance", "bounded"])
+@pytest.mark.parametrize("reward", [Whim(), Letters("etaoin sr")], ids=["chance", "bounded"])
 def test_fast_finds_what_naive_finds_in_every_setting(tiny, fields, reward):
     """Stop texts that are there in no time, in tokens that may or may not end with them."""
     sampling = Sampling(max_tokens=7, temperature=0, stop=("s", "en"))
     heuristics = [{"reward": reward}, {"reward": SHORT, "weight": -0.5}]
-    found = same(tiny, sampling, heuristics, count=6, **{"k": 3, "lookahead": 4, **fields})
-    assert any(answer.finish_reason == "stop" for (answer,) in found)
+    found = same(tiny, sampling, heuristics, prompts(6), **{"k": 3, "lookahead": 4, **fields})
+    if fields["strength"] < 20:  # beyond, a text that would end early is avoided
+        assert any(answer.finish_reason == "stop" for (answer,) in found)
+
+
+@pytest.mark.parametrize("reward", [Whim(), Letters("abc"), Letters("ccccab")], ids=["chance", "letters", "rare"])
+@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("commit", [1, 3])
+@pytest.mark.parametrize("min_tokens", [0, 4])
+def test_fast_finds_what_naive_finds_where_ends_are_likely(chain, reward, beams, commit, min_tokens):
+    asked = ["a", "b", "c", "ba", "cc", "abcab"]
+    for k, lookahead, strength in [(2, 2, 1.0), (4, 4, 3.0), (3, 3, 0.3)]:
+        fields = {"k": k, "lookahead": lookahead, "strength": strength, "beams": beams, "commit": commit}
+        same(chain, SIX, [{"reward": reward}], asked, min_tokens=min_tokens, **fields)
+
+
+def test_fast_finds_what_naive_finds_with_keywords():
+    words = {"name": "keywords", "find": "the words ([a-z, ]+)"}
+    heuristics = [{"reward": words}, {"reward": {"name": "length_limit", "at_most": 6}, "weight": 0.5}]
+    asked = [
+        [{"role": "user", "content": f"make a note with the words {listed}."}]
+        for listed in ("tea, salt and ada", "clara and wool", "red, dover, finn and iron")
+    ]
+    sampling = Sampling(max_tokens=20, temperature=0)
+    same(fairlead.engine("harbor:base-300k"), sampling, heuristics, asked, k=3, lookahead=8, strength=10)
 
 
 def test_what_the_fast_search_spares(chain):
