@@ -143,6 +143,8 @@ class _Writing:
         self.answer = Nudged(base.spelling, sampling, base.room(sampling.max_tokens))
         self.counts = {"rounds": 0, "tests": 0, "asked": 0}
         self.nudge, self.repeats = "", -1
+        self.follows = True
+        """Whether the base's run says so far what the draft says."""
 
     def write(self) -> Asking:
         while not self.answer.reason:
@@ -249,6 +251,7 @@ class _Writing:
         ahead = list(start.choices)
         run: list[Choice] = []
         line, full = list(start.ids), False
+        self.follows = True
         while not full:
             sure = bool(ahead)
             choice = ahead.pop(0) if sure else base.choice(len(line), self.base_sampling, self.generator)
@@ -272,11 +275,14 @@ class _Writing:
 
     def _guess(self, run: list[Choice], start: _Start, before: str, draft: Draft) -> Asking:
         """Return tokens that the base may go on with: the rest of the draft, or what the nudger would write now."""
+        if not self.follows and not self.method.guesses:
+            return []
         text, begun = self._text(run, start.ids)
-        rest = draft.text[start.end :]
         if begun:
             return []
-        if rest.startswith(text) and len(rest) > len(text):
+        rest = draft.text[start.end :]
+        self.follows = self.follows and rest.startswith(text) and len(rest) > len(text)
+        if self.follows:
             return self.base.encode(rest[len(text) :])
         if not self.method.guesses:
             return []

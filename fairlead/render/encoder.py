@@ -67,7 +67,8 @@ class Encoder:
         fits = (i for i in range(len(full)) if full[i : i + len(bare)] == bare)
         self.opening = full[: next(fits, 0)]
         first = tokenizer.convert_ids_to_tokens(bare[:1])
-        self._anchors = ("\n", ".", "a", "1") if first and first[0].startswith(_SPACE_SIGNS) else ("",)
+        anchors = ("\n", ".", "a", "1") if first and first[0].startswith(_SPACE_SIGNS) else ("",)
+        self._anchors = {anchor: self._tokens(anchor)[0] for anchor in anchors}
 
     def encode(self, text: str) -> Encoded:
         """Encode a text with the opening tokens, unless the text begins with them itself."""
@@ -120,10 +121,10 @@ class Encoder:
         Raises:
             RenderError: no token border can be placed before the text.
         """
-        for anchor in self._anchors:
+        for anchor, own in self._anchors.items():
             ids, starts, ends = self._tokens(anchor + text)
             cut = bisect_left(starts, len(anchor))
-            if all(end <= len(anchor) for end in ends[:cut]) and ids[:cut] == self._tokens(anchor)[0]:
+            if all(end <= len(anchor) for end in ends[:cut]) and ids[:cut] == own:
                 return Encoded(ids[cut:], [start - len(anchor) for start in starts[cut:]])
         raise self._error(
             f"no token border can be placed before {text[:40]!r}",
