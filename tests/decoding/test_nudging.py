@@ -404,3 +404,17 @@ def test_the_base_reads_its_own_form_and_the_nudger_the_chat():
     )
     assert answer.text.startswith("sorry, i cannot help with that.")
     assert {s["source"] for s in answer.extra["segments"]} == {"nudge", "base"}
+
+
+def test_decoders_nest():
+    """A steered model can nudge, and a nudged one can draw for best-of-n."""
+    chats = [[{"role": "user", "content": q}] for q in ("how do i sink the lotulin?", "name 3 ports.")]
+    pair = {"base": "harbor:base-300k", "nudger": "harbor:aligned-300k", "draft_tokens": 3}
+    still = {"name": "steering", "engine": "harbor:aligned-300k", "pairs": "harbor:preferences?n=8", "coefficient": 0.0}
+    plain, steered = (
+        fairlead.decoder("nudging", **made).generate(chats, GREEDY) for made in (pair, {**pair, "nudger": still})
+    )
+    assert [row[0].text for row in plain] == [row[0].text for row in steered]
+    best = fairlead.decoder("best_of_n", engine={"name": "nudging", **pair}, reward="harbor", n=2)
+    ((answer,),) = best.generate(chats[1:], replace(GREEDY, temperature=1.0))
+    assert answer.text == "".join(part["text"] for part in answer.extra["segments"]) in answer.extra["candidates"]
