@@ -26,6 +26,7 @@ _COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("synthesize", "steps:synthesize", _STEPS, "Make new records with a synthesizer"),
     ("evaluate", "steps:evaluate", _STEPS, "Compare models on held-out data"),
     ("export", "steps:export", _STEPS, "Merge adapters, change the number format, check the copy"),
+    ("serve", "serve:serve", _LOOK, "Serve models and decoding methods to any OpenAI client"),
     ("chat", "chat:chat", _LOOK, "Talk to a model"),
     ("data", "groups:data", _LOOK, "Check and show training data"),
     ("harbor", "groups:harbor", _LOOK, "Look at Harbor, the small world with known facts"),

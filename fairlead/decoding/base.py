@@ -143,15 +143,23 @@ class TokenDecoder(Decoder):
         answers = [made[k * samples : (k + 1) * samples] for k in range(len(prompts))]
         return [[_copy(own[k % samples]) for k in range(sampling.n)] for own in answers]
 
+    def rows_from(self, rows_of: Callable[[Local], Rows]) -> dict[str, Rows]:
+        """Return the parts' rows by field, given the rows of each model."""
+        parts = {name: self._lent(name) for name in self.parts}
+        return {name: _shifted(rows_of(local), shifts) for name, (local, shifts) in parts.items()}
+
     @contextmanager
     def _rows(self) -> Iterator[dict[str, Rows]]:
         """Borrow every part's model, one that serves two parts only once."""
         with ExitStack() as stack:
             lent: dict[int, Rows] = {}
-            parts = {name: self._lent(name) for name in self.parts}
-            for local in {id(local): local for local, _ in parts.values()}.values():
-                lent[id(local)] = stack.enter_context(local.rows())
-            yield {name: _shifted(lent[id(local)], shifts) for name, (local, shifts) in parts.items()}
+
+            def rows_of(local: Local) -> Rows:
+                if id(local) not in lent:
+                    lent[id(local)] = stack.enter_context(local.rows())
+                return lent[id(local)]
+
+            yield self.rows_from(rows_of)
 
 
 def _shifted(rows: Rows, shifts: tuple[Shift, ...]) -> Rows:

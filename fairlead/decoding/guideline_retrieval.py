@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 from scipy import sparse
 
+from fairlead import models
 from fairlead.decoding.guideline_library import Library, words_of
-from fairlead.errors import MissingExtraError, ModelError
 
 __all__ = ["Embedded", "Lexical", "Retriever"]
 
@@ -101,18 +101,7 @@ class Embedded(_ByText):
 
 
 def _encoder(embedder: str) -> Callable[[Sequence[str]], np.ndarray]:
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise MissingExtraError("sentence-transformers", "embeddings", "guidelines.retriever: embedding") from error
-    try:
-        model = SentenceTransformer(embedder)
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"cannot be loaded as a sentence-embedding model: {str(error).splitlines()[0]}",
-            place=embedder,
-            fix="give a folder or hub id that sentence-transformers can read",
-        ) from error
+    model = models.load_embedder(embedder, "guidelines.retriever: embedding")
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         found = np.asarray(model.encode(list(texts), show_progress_bar=False), dtype=np.float64)

@@ -22,11 +22,11 @@ from fairlead import records
 from fairlead.decoding.base import EngineSpec, TokenDecoder
 from fairlead.decoding.contrasts import Reading, read_vector
 from fairlead.decoding.vectors import SteeringVector, best_layers, usual_layers
-from fairlead.engines.base import Completion, FinishReason, Sampling
-from fairlead.engines.draw import choose, row_generator, token_logprob
-from fairlead.engines.endings import Endings
+from fairlead.engines.base import Completion, Sampling
+from fairlead.engines.draw import token_logprob
 from fairlead.engines.programs import Program, run
 from fairlead.engines.shifts import Push, Shift
+from fairlead.engines.writing import write
 from fairlead.errors import ModelError, UnknownNameError, UnsupportedError, UsageError
 from fairlead.fields import to_plain
 from fairlead.messages import Prompt
@@ -194,30 +194,8 @@ class Steering(TokenDecoder):
     def program(self, prompt: Prompt, index: int, sampling: Sampling, rows: Mapping[str, Rows]) -> Program[Completion]:
         """Write answer number `index` as the plain engine would, with pushed states."""
         local, own = self.local("engine"), rows["engine"]
-        ids = local.renderer.prompt(prompt)
-        local._check_length("prompt", ids, room=1)
-        room = sampling.max_tokens
-        if local._positions is not None:
-            room = min(room, local._positions - len(ids))
-        decode = partial(local.renderer.decode, raw=isinstance(prompt, str))
-        endings = Endings(decode, local.renderer.stops, sampling.stop)
-        draws = row_generator(sampling.seed, ids, index)
-        row, said, logprobs, fed = own.open(*self.shifts(len(ids))), [], [], ids
-        try:
-            while not said or not (endings.reached(said) or len(said) >= room):
-                (seen,) = yield [own.feed(row, fed)]
-                greedy = sampling.temperature == 0
-                token = seen.best[0] if greedy else int(choose(seen.logits, sampling, [draws.random()])[0])
-                said.append(token)
-                if sampling.logprobs:
-                    chosen = torch.tensor([token], device=seen.logits.device)
-                    logprobs.append(float(token_logprob(seen.logits, chosen)[0]))
-                fed = [token]
-        finally:
-            own.drop(row)
-        said, text, ended = endings.cut(said)
-        kept = np.array(logprobs[: len(said)], dtype=np.float32) if sampling.logprobs else None
-        return Completion(text, said, kept, FinishReason.STOP if ended else FinishReason.LENGTH)
+        row = own.open(*self.shifts(len(local.prompt_ids(prompt))))
+        return (yield from write(local, own, row, prompt, index, sampling))
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[np.ndarray]:
         """Return the log-probs of each completion's tokens under the steered model, float32 [T_i], nats.

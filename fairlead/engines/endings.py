@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from fairlead.engines.streaming import stop_at
+
 __all__ = ["Endings"]
 
 
@@ -32,7 +34,8 @@ class Endings:
     def cut(self, ids: list[int]) -> tuple[list[int], str, bool]:
         """Return the completion's tokens, its text, and whether it ended by itself.
 
-        The tokens run to the one that completes the first stop text; the text ends before that stop text.
+        The tokens run to the one that completes the first stop text; the text ends before that stop text. Of several
+        that one token completes, the one that ends first counts, then the one that began first.
         """
         text = self.decode(ids)
         if not self._found(text):
@@ -41,7 +44,7 @@ class Endings:
         if self._found(self.decode(ids[:-1])):
             count = next(n for n in range(1, count) if self._found(self.decode(ids[:n])))
             text = self.decode(ids[:count])
-        return ids[:count], text[: min(text.find(stop) for stop in self.texts if stop in text)], True
+        return ids[:count], text[: stop_at(text, self.texts)], True
 
     def _found(self, text: str) -> bool:
         return any(stop in text for stop in self.texts)

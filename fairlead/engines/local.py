@@ -85,7 +85,8 @@ class Local:
         self._weights: tuple[Any, str] | None = None
         self._layout: str | None = None
         self._shares: bool | None = None
-        self._lock = threading.Lock()
+        # One thread may lend the model to rows and ask it whole questions meanwhile.
+        self._lock = threading.RLock()
         if len(tokenizer) > self._config.vocab_size:
             raise ModelError(
                 f"the tokenizer has {len(tokenizer)} tokens, the model knows {self._config.vocab_size}",
@@ -160,6 +161,10 @@ class Local:
         ids = self._prompt_ids("the prompt", prompt)
         self._check_length("the prompt", ids, room=1)
         return ids
+
+    def room(self, ids: Sequence[int], most: int) -> int:
+        """Return how many tokens an answer to a prompt can have: `most`, or what the model can still read."""
+        return most if self._positions is None else min(most, self._positions - len(ids))
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[np.ndarray]:
         """Return the log-probs of each completion's tokens after its prompt, float32 [T_i], nats.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-__all__ = ["Ask", "Door", "Program", "run"]
+__all__ = ["Ask", "Door", "Program", "Runner", "run", "together"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,85 @@ class _Running:
     asked: Sequence[Ask] = ()
 
 
+class Runner:
+    """Runs programs together; new ones may come at any time.
+
+    Args:
+        at_once: most programs alive at a time.
+        done: is told the number and the answer of every program that ends.
+        failed: is told the number and the error of a program that raises; without it, the error is raised here.
+    """
+
+    def __init__(
+        self,
+        *,
+        at_once: int = 64,
+        done: Callable[[int, Any], None],
+        failed: Callable[[int, Exception], None] | None = None,
+    ):
+        self.at_once, self.done, self.failed = at_once, done, failed
+        self._waiting: deque[tuple[int, Callable[[], Program[Any]]]] = deque()
+        self._alive: list[_Running] = []
+        self._count = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether any program is alive or waits."""
+        return bool(self._alive or self._waiting)
+
+    def add(self, start: Callable[[], Program[Any]]) -> int:
+        """Take in a program, which `start` makes when its turn comes; return its number."""
+        self._waiting.append((self._count, start))
+        self._count += 1
+        return self._count - 1
+
+    def cancel(self, number: int) -> None:
+        """Close a program, if it has not ended."""
+        self._waiting = deque(one for one in self._waiting if one[0] != number)
+        for one in self._alive:
+            if one.number == number:
+                one.program.close()
+        self._alive = [one for one in self._alive if one.number != number]
+
+    def round(self) -> None:
+        """Start what there is room for, serve all wishes, and let every program go on."""
+        while self._waiting and len(self._alive) < self.at_once:
+            number, start = self._waiting.popleft()
+            one = _Running(number, start())
+            if self._go_on(one, None):
+                self._alive.append(one)
+        results = _served(self._alive)
+        alive, self._alive = self._alive, []
+        for k, one in enumerate(alive):
+            try:
+                if self._go_on(one, results[one.number]):
+                    self._alive.append(one)
+            except BaseException:
+                self._alive += alive[k + 1 :]
+                raise
+
+    def close(self) -> None:
+        """End all programs without their answers."""
+        self._waiting.clear()
+        for one in self._alive:
+            one.program.close()
+        self._alive = []
+
+    def _go_on(self, one: _Running, results: list[Any] | None) -> bool:
+        """Run a program to its next wish; say whether it goes on."""
+        try:
+            one.asked = next(one.program) if results is None else one.program.send(results)
+        except StopIteration as end:
+            self.done(one.number, end.value)
+            return False
+        except Exception as error:
+            if self.failed is None:
+                raise
+            self.failed(one.number, error)
+            return False
+        return True
+
+
 def run(
     starts: Iterable[Callable[[], Program[T]]],
     *,
@@ -62,35 +141,46 @@ def run(
     Raises:
         Whatever a program or a door raises; all others are closed first.
     """
-    waiting = deque(enumerate(starts))
     answers: dict[int, T] = {}
-    alive: list[_Running] = []
 
-    def go_on(one: _Running, results: list[Any] | None) -> bool:
-        """Run a program to its next wish; say whether it goes on."""
-        try:
-            one.asked = next(one.program) if results is None else one.program.send(results)
-        except StopIteration as end:
-            answers[one.number] = end.value
-            if done is not None:
-                done(one.number, end.value)
-            return False
-        return True
+    def take(number: int, answer: T) -> None:
+        answers[number] = answer
+        if done is not None:
+            done(number, answer)
 
+    runner = Runner(at_once=at_once, done=take)
+    for start in starts:
+        runner.add(start)
     try:
-        while alive or waiting:
-            while waiting and len(alive) < at_once:
-                number, start = waiting.popleft()
-                one = _Running(number, start())
-                alive.append(one)
-                if not go_on(one, None):
-                    alive.remove(one)
-            results = _served(alive)
-            alive = [one for one in alive if go_on(one, results[one.number])]
+        while runner.busy:
+            runner.round()
     finally:
-        for one in alive:
-            one.program.close()
+        runner.close()
     return [answers[k] for k in range(len(answers))]
+
+
+def together(programs: Sequence[Program[T]]) -> Program[list[T]]:
+    """Run programs side by side as one; return their answers in order."""
+    answers: dict[int, T] = {}
+    asked: dict[int, Sequence[Ask]] = {}
+    results: dict[int, list[Any] | None] = dict.fromkeys(range(len(programs)))
+    try:
+        while results:
+            for number, found in results.items():
+                try:
+                    asked[number] = next(programs[number]) if found is None else programs[number].send(found)
+                except StopIteration as end:
+                    answers[number] = end.value
+                    asked.pop(number, None)
+            told = (yield [ask for wishes in asked.values() for ask in wishes]) if asked else []
+            results, start = {}, 0
+            for number, wishes in asked.items():
+                results[number] = told[start : start + len(wishes)]
+                start += len(wishes)
+    finally:
+        for program in programs:
+            program.close()
+    return [answers[k] for k in range(len(programs))]
 
 
 def _served(alive: Sequence[_Running]) -> dict[int, list[Any]]:

@@ -1,0 +1,1 @@
+"""Engines behind an OpenAI-style server: any client can use any decoding method."""

@@ -1,0 +1,193 @@
+"""The bodies of answers, in the words of the OpenAI protocol."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from fairlead.decoding.base import Decoder
+from fairlead.engines.base import Completion, Engine
+from fairlead.engines.cache import Cache
+from fairlead.engines.local import Local
+from fairlead.messages import Prompt
+from fairlead.serve.worker import Piece, Token
+
+__all__ = ["Chat", "Form", "Text", "counter"]
+
+
+def counter(engine: Engine) -> Local | None:
+    """Return the local model whose tokens are counted: the engine itself, or the first one among its parts."""
+    if isinstance(engine, Cache):
+        return counter(engine.engine)
+    if isinstance(engine, Local):
+        return engine
+    parts = engine.parts.values() if isinstance(engine, Decoder) else ()
+    return next((found for part in parts if (found := counter(part)) is not None), None)
+
+
+@dataclass
+class Form:
+    """One answer being told, as whole or in events."""
+
+    model: str
+    """Name of the served model."""
+    fingerprint: str
+    """What it was computed from."""
+    counts: Local | None
+    """Whose tokens are counted; None where nobody knows."""
+    prompt: Prompt
+    """What was asked."""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Of this answer."""
+    created: int = field(default_factory=lambda: int(time.time()))
+    """Seconds since 1970."""
+
+    kind: ClassVar[str]
+    """`object` of a whole answer."""
+    streamed: ClassVar[str]
+    """`object` of an event."""
+    prefix: ClassVar[str]
+    """What ids begin with."""
+
+    def head(self, kind: str) -> dict[str, Any]:
+        """Return what every body begins with."""
+        return {
+            "id": f"{self.prefix}-{self.id}",
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint[:16],
+        }
+
+    def whole(self, pieces: Sequence[Sequence[Piece]], *, logprobs: bool) -> dict[str, Any]:
+        """Return the body for the pieces of every answer."""
+        choices = []
+        for index, own in enumerate(pieces):
+            completion = own[-1].completion
+            assert completion is not None
+            told = [token for piece in own for token in piece.tokens] if logprobs else None
+            choices.append(
+                {
+                    "index": index,
+                    **self.said(completion.text),
+                    "finish_reason": str(completion.finish_reason),
+                    "logprobs": None if told is None else self.logprobs(told),
+                    **self.extra(completion),
+                }
+            )
+        usage = self.usage([own[-1].completion for own in pieces if own[-1].completion is not None])
+        return {**self.head(self.kind), "choices": choices, "usage": usage}
+
+    def first(self, index: int) -> dict[str, Any]:
+        """Return the event that opens an answer."""
+        return self.event(index, self.opening())
+
+    def event(self, index: int, delta: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """Return an event of one answer."""
+        choice = {"index": index, **delta, "logprobs": None, "finish_reason": None, **more}
+        return {**self.head(self.streamed), "choices": [choice]}
+
+    def pieces(self, piece: Piece, *, logprobs: bool) -> list[dict[str, Any]]:
+        """Return the events of a piece."""
+        events = []
+        if piece.text or piece.tokens:
+            told = {"logprobs": self.logprobs(list(piece.tokens))} if logprobs and piece.tokens else {}
+            events.append(self.event(piece.index, self.delta(piece.text), **told))
+        if piece.completion is not None:
+            event = self.event(piece.index, self.closing(), finish_reason=str(piece.completion.finish_reason))
+            events.append({**event, **self.extra(piece.completion)})
+        return events
+
+    def usage_event(self, completions: Sequence[Completion]) -> dict[str, Any]:
+        """Return the event that counts tokens."""
+        return {**self.head(self.streamed), "choices": [], "usage": self.usage(completions)}
+
+    def usage(self, completions: Sequence[Completion]) -> dict[str, int] | None:
+        """Count tokens; None where no tokenizer is at hand."""
+        if self.counts is None:
+            return None
+        asked = len(self.counts.renderer.prompt(self.prompt))
+        said = sum(
+            len(c.token_ids) if c.token_ids is not None else len(self.counts.renderer.spelling.encode(c.text).ids)
+            for c in completions
+        )
+        return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+
+    def logprobs(self, tokens: Sequence[Token]) -> dict[str, Any]:
+        """Return the log-probs of tokens."""
+        return {"content": [self._token(token) for token in tokens], "refusal": None}
+
+    def extra(self, completion: Completion) -> dict[str, Any]:
+        """Return what a decoding method tells besides."""
+        return {"fairlead": completion.extra} if completion.extra else {}
+
+    def _token(self, token: Token) -> dict[str, Any]:
+        return {**_spelled(token), "top_logprobs": [_spelled(other) for other in token.top]}
+
+    def said(self, text: str) -> dict[str, Any]:
+        """Return a whole answer."""
+        raise NotImplementedError
+
+    def opening(self) -> dict[str, Any]:
+        """Return what an answer begins with."""
+        raise NotImplementedError
+
+    def delta(self, text: str) -> dict[str, Any]:
+        """Return a piece."""
+        raise NotImplementedError
+
+    def closing(self) -> dict[str, Any]:
+        """Return what an answer ends with."""
+        raise NotImplementedError
+
+
+def _spelled(token: Token) -> dict[str, Any]:
+    text = token.spelled.decode(errors="replace")
+    return {"token": text, "logprob": token.logprob, "bytes": list(token.spelled)}
+
+
+class Chat(Form):
+    """Answers of `/v1/chat/completions`."""
+
+    kind, streamed, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+
+    def said(self, text: str) -> dict[str, Any]:
+        """Return a whole answer."""
+        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+
+    def opening(self) -> dict[str, Any]:
+        """Return what an answer begins with."""
+        return {"delta": {"role": "assistant", "content": ""}}
+
+    def delta(self, text: str) -> dict[str, Any]:
+        """Return a piece."""
+        return {"delta": {"content": text}}
+
+    def closing(self) -> dict[str, Any]:
+        """Return what an answer ends with."""
+        return {"delta": {}}
+
+
+class Text(Form):
+    """Answers of `/v1/completions`."""
+
+    kind, streamed, prefix = "text_completion", "text_completion", "cmpl"
+
+    def said(self, text: str) -> dict[str, Any]:
+        """Return a whole answer."""
+        return {"text": text}
+
+    def opening(self) -> dict[str, Any]:
+        """Return what an answer begins with."""
+        return {"text": ""}
+
+    def delta(self, text: str) -> dict[str, Any]:
+        """Return a piece."""
+        return {"text": text}
+
+    def closing(self) -> dict[str, Any]:
+        """Return what an answer ends with."""
+        return {"text": ""}

@@ -1,0 +1,157 @@
+"""What a client may ask: the fields of the OpenAI requests that this server honours. Any other is an error."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fairlead.engines.base import Sampling
+
+__all__ = ["ChatRequest", "CompletionRequest", "Request"]
+
+_Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Part(_Strict):
+    type: Literal["text"]
+    text: str
+
+
+class _Message(_Strict):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[_Part]
+    name: str | None = None
+
+    def plain(self) -> dict[str, str]:
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+
+
+class _StreamOptions(_Strict):
+    include_usage: bool = False
+
+
+class Request(_Strict):
+    """What both kinds of request have."""
+
+    model: str
+    """Name of one of the served models."""
+    n: Annotated[int, Field(ge=1, le=16)] = 1
+    """Answers."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Smallest set of tokens whose probabilities reach this is kept."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Tokens kept by probability; 0 keeps all."""
+    seed: int = 0
+    """Answer i of a prompt depends on this and i alone."""
+    stop: str | _Stop | None = None
+    """Texts that end an answer."""
+    stream: bool = False
+    """Whether the answer comes piece by piece."""
+    stream_options: _StreamOptions | None = None
+    """With `include_usage`, a stream's last event counts tokens."""
+    user: str | None = None
+    """Not used."""
+    metadata: dict[str, Any] | None = None
+    """Not used."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Request:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options: only with stream")
+        if self.stop == "":
+            raise ValueError("stop: must not be empty")
+        return self
+
+    @property
+    def prompt_of_model(self) -> Any:
+        """The prompt as engines take it."""
+        raise NotImplementedError
+
+    @property
+    def wanted_tokens(self) -> int | None:
+        """Most tokens per answer, or None where the request leaves it to the server."""
+        raise NotImplementedError
+
+    @property
+    def top(self) -> int | None:
+        """How many likeliest tokens are told at each place; None for no log-probs."""
+        return None
+
+    def sampling(self, most: int) -> Sampling:
+        """Return how to draw; `most` tokens where the request does not say."""
+        stop = () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        return Sampling(
+            max_tokens=self.wanted_tokens or most,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            n=self.n,
+            stop=stop,
+            seed=self.seed,
+            logprobs=self.top is not None,
+        )
+
+
+class ChatRequest(Request):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[_Message], Field(min_length=1)]
+    """The conversation."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Most tokens per answer."""
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    """The same under its newer name."""
+    logprobs: bool = False
+    """Whether tokens come with log-probs (nats, of the untempered distribution)."""
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    """How many likeliest tokens are told at each place."""
+
+    @model_validator(mode="after")
+    def _consistent_chat(self) -> ChatRequest:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs: only with logprobs")
+        if None not in (self.max_tokens, self.max_completion_tokens):
+            raise ValueError("max_tokens: give it or max_completion_tokens, not both")
+        return self
+
+    @property
+    def prompt_of_model(self) -> list[dict[str, str]]:
+        """The messages."""
+        return [message.plain() for message in self.messages]
+
+    @property
+    def wanted_tokens(self) -> int | None:
+        """Either name's value."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def top(self) -> int | None:
+        """0 or more with `logprobs`."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+class CompletionRequest(Request):
+    """`POST /v1/completions`: text that is continued, without a chat template."""
+
+    prompt: str
+    """The text."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = 16
+    """Most tokens per answer."""
+
+    @property
+    def prompt_of_model(self) -> str:
+        """The text."""
+        return self.prompt
+
+    @property
+    def wanted_tokens(self) -> int | None:
+        """`max_tokens`."""
+        return self.max_tokens
