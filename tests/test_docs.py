@@ -6,12 +6,11 @@ import importlib.util
 import itertools
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from page_code import run_code
 
 from fairlead import catalog, cli, fields, recipe
 
@@ -101,8 +100,7 @@ def test_yaml_builds_what_it_names(text, tmp_path):
 
 @pytest.mark.parametrize("text", read_in_order("python"))
 def test_python_runs(text, tmp_path):
-    done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert run_code(text, tmp_path) == ""
 
 
 @pytest.mark.parametrize("words", typed_lines())

@@ -24,6 +24,8 @@ from fairlead.training.setup import Materials, gather
 
 NAMES = [e.name for e in catalog.entries("objective")]
 COMPLETIONS = {"conversation": 1, "preference": 2, "feedback": 1, "ranking": 4}
+SHOTS = {"bialign": "harbor:shots?n=4"}
+"""Data of objectives whose groups are more than a record's completions."""
 STEPS = 2
 SPECS = {kind: {"type": kind, "num_virtual_tokens": 4} if KINDS[kind].virtual else kind for kind in KINDS}
 
@@ -98,8 +100,13 @@ def accelerator(materials, tmp_path_factory):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_objective_trains_with_every_adapter(name, materials, accelerator):
-    objective = catalog.build("objective", name)
-    groups = groups_for(objective.needs)
+    teacher = {"teacher": materials.config.model} if name in SHOTS else {}
+    objective = catalog.build("objective", name, **teacher)
+    if name in SHOTS:
+        data = replace(materials.config, data=SHOTS[name], objective={"name": name, **teacher})
+        groups = gather(data).groups
+    else:
+        groups = groups_for(objective.needs)
     for kind, spec in SPECS.items():
         config = replace(materials.config, adapter=spec)
         prepared = run.prepare(replace(materials, config=config, objective=objective, groups=groups), accelerator)
