@@ -98,6 +98,10 @@ def test_yaml_builds_what_it_names(text, tmp_path):
     assert recipe.load(path).steps
 
 
+def test_code_that_fails_is_noticed(tmp_path):
+    assert "ZeroDivisionError" in run_code("1 / 0", tmp_path)
+
+
 @pytest.mark.parametrize("text", read_in_order("python"))
 def test_python_runs(text, tmp_path):
     assert run_code(text, tmp_path) == ""
