@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ part of the decoder."""
 
 
 @dataclass(frozen=True)
-class Decoder:
+class Decoder(ABC):
     """Base of all decoders; a subclass gives `generate`."""
 
     example: ClassVar[Mapping[str, Any]] = {}
@@ -68,9 +69,9 @@ class Decoder:
         text = json.dumps([type(self).__name__, to_plain(settings | known)], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @abstractmethod
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """Return `sampling.n` completions per prompt, in the order of the prompts."""
-        raise NotImplementedError
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[np.ndarray]:
         """Refuse: what a decoder answers is no distribution that a text has a probability under.
@@ -122,9 +123,9 @@ class TokenDecoder(Decoder):
         """The most rows of a model that one answer takes at a time."""
         return 1
 
+    @abstractmethod
     def program(self, prompt: Prompt, index: int, sampling: Sampling, rows: Mapping[str, Rows]) -> Program[Completion]:
         """Make answer number `index` to a prompt; `rows` are the parts' rows by field."""
-        raise NotImplementedError
 
     def check(self, sampling: Sampling) -> None:
         """Refuse a way of drawing that the method does not have."""

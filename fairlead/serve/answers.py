@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from fairlead.decoding.base import Decoder
 from fairlead.engines.base import Completion, Engine
@@ -15,7 +15,7 @@ from fairlead.engines.local import Local
 from fairlead.messages import Prompt
 from fairlead.serve.worker import Piece, Token
 
-__all__ = ["Chat", "Form", "Text", "counter"]
+__all__ = ["CHAT", "TEXT", "Form", "Words", "counter"]
 
 
 def counter(engine: Engine) -> Local | None:
@@ -28,10 +28,52 @@ def counter(engine: Engine) -> Local | None:
     return next((found for part in parts if (found := counter(part)) is not None), None)
 
 
+@dataclass(frozen=True)
+class Words:
+    """What differs between the kinds of answer."""
+
+    kind: str
+    """`object` of a whole answer."""
+    streamed: str
+    """`object` of an event."""
+    prefix: str
+    """What ids begin with."""
+    said: Callable[[str], dict[str, Any]]
+    """A whole answer."""
+    opening: dict[str, Any]
+    """What a streamed answer begins with."""
+    piece: Callable[[str], dict[str, Any]]
+    """A piece of it."""
+    closing: dict[str, Any]
+    """What it ends with."""
+
+
+CHAT = Words(
+    "chat.completion",
+    "chat.completion.chunk",
+    "chatcmpl",
+    said=lambda text: {"message": {"role": "assistant", "content": text, "refusal": None}},
+    opening={"delta": {"role": "assistant", "content": ""}},
+    piece=lambda text: {"delta": {"content": text}},
+    closing={"delta": {}},
+)
+TEXT = Words(
+    "text_completion",
+    "text_completion",
+    "cmpl",
+    said=lambda text: {"text": text},
+    opening={"text": ""},
+    piece=lambda text: {"text": text},
+    closing={"text": ""},
+)
+
+
 @dataclass
 class Form:
     """One answer being told, as whole or in events."""
 
+    words: Words
+    """Which kind of answer."""
     model: str
     """Name of the served model."""
     fingerprint: str
@@ -45,17 +87,10 @@ class Form:
     created: int = field(default_factory=lambda: int(time.time()))
     """Seconds since 1970."""
 
-    kind: ClassVar[str]
-    """`object` of a whole answer."""
-    streamed: ClassVar[str]
-    """`object` of an event."""
-    prefix: ClassVar[str]
-    """What ids begin with."""
-
     def head(self, kind: str) -> dict[str, Any]:
         """Return what every body begins with."""
         return {
-            "id": f"{self.prefix}-{self.id}",
+            "id": f"{self.words.prefix}-{self.id}",
             "object": kind,
             "created": self.created,
             "model": self.model,
@@ -72,38 +107,38 @@ class Form:
             choices.append(
                 {
                     "index": index,
-                    **self.said(completion.text),
+                    **self.words.said(completion.text),
                     "finish_reason": str(completion.finish_reason),
                     "logprobs": None if told is None else self.logprobs(told),
                     **self.extra(completion),
                 }
             )
         usage = self.usage([own[-1].completion for own in pieces if own[-1].completion is not None])
-        return {**self.head(self.kind), "choices": choices, "usage": usage}
+        return {**self.head(self.words.kind), "choices": choices, "usage": usage}
 
     def first(self, index: int) -> dict[str, Any]:
         """Return the event that opens an answer."""
-        return self.event(index, self.opening())
+        return self.event(index, self.words.opening)
 
     def event(self, index: int, delta: dict[str, Any], **more: Any) -> dict[str, Any]:
         """Return an event of one answer."""
         choice = {"index": index, **delta, "logprobs": None, "finish_reason": None, **more}
-        return {**self.head(self.streamed), "choices": [choice]}
+        return {**self.head(self.words.streamed), "choices": [choice]}
 
     def pieces(self, piece: Piece, *, logprobs: bool) -> list[dict[str, Any]]:
         """Return the events of a piece."""
         events = []
         if piece.text or piece.tokens:
             told = {"logprobs": self.logprobs(list(piece.tokens))} if logprobs and piece.tokens else {}
-            events.append(self.event(piece.index, self.delta(piece.text), **told))
+            events.append(self.event(piece.index, self.words.piece(piece.text), **told))
         if piece.completion is not None:
-            event = self.event(piece.index, self.closing(), finish_reason=str(piece.completion.finish_reason))
+            event = self.event(piece.index, self.words.closing, finish_reason=str(piece.completion.finish_reason))
             events.append({**event, **self.extra(piece.completion)})
         return events
 
     def usage_event(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """Return the event that counts tokens."""
-        return {**self.head(self.streamed), "choices": [], "usage": self.usage(completions)}
+        return {**self.head(self.words.streamed), "choices": [], "usage": self.usage(completions)}
 
     def usage(self, completions: Sequence[Completion]) -> dict[str, int] | None:
         """Count tokens; None where no tokenizer is at hand."""
@@ -127,67 +162,7 @@ class Form:
     def _token(self, token: Token) -> dict[str, Any]:
         return {**_spelled(token), "top_logprobs": [_spelled(other) for other in token.top]}
 
-    def said(self, text: str) -> dict[str, Any]:
-        """Return a whole answer."""
-        raise NotImplementedError
-
-    def opening(self) -> dict[str, Any]:
-        """Return what an answer begins with."""
-        raise NotImplementedError
-
-    def delta(self, text: str) -> dict[str, Any]:
-        """Return a piece."""
-        raise NotImplementedError
-
-    def closing(self) -> dict[str, Any]:
-        """Return what an answer ends with."""
-        raise NotImplementedError
-
 
 def _spelled(token: Token) -> dict[str, Any]:
     text = token.spelled.decode(errors="replace")
     return {"token": text, "logprob": token.logprob, "bytes": list(token.spelled)}
-
-
-class Chat(Form):
-    """Answers of `/v1/chat/completions`."""
-
-    kind, streamed, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
-
-    def said(self, text: str) -> dict[str, Any]:
-        """Return a whole answer."""
-        return {"message": {"role": "assistant", "content": text, "refusal": None}}
-
-    def opening(self) -> dict[str, Any]:
-        """Return what an answer begins with."""
-        return {"delta": {"role": "assistant", "content": ""}}
-
-    def delta(self, text: str) -> dict[str, Any]:
-        """Return a piece."""
-        return {"delta": {"content": text}}
-
-    def closing(self) -> dict[str, Any]:
-        """Return what an answer ends with."""
-        return {"delta": {}}
-
-
-class Text(Form):
-    """Answers of `/v1/completions`."""
-
-    kind, streamed, prefix = "text_completion", "text_completion", "cmpl"
-
-    def said(self, text: str) -> dict[str, Any]:
-        """Return a whole answer."""
-        return {"text": text}
-
-    def opening(self) -> dict[str, Any]:
-        """Return what an answer begins with."""
-        return {"text": ""}
-
-    def delta(self, text: str) -> dict[str, Any]:
-        """Return a piece."""
-        return {"text": text}
-
-    def closing(self) -> dict[str, Any]:
-        """Return what an answer ends with."""
-        return {"text": ""}

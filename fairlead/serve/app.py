@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from fairlead.engines.base import Engine
 from fairlead.errors import EngineError, FairleadError, RenderError, UnsupportedError, UsageError
 from fairlead.serve import schema
-from fairlead.serve.answers import Chat, Form, Text, counter
+from fairlead.serve.answers import CHAT, TEXT, Form, Words, counter
 from fairlead.serve.worker import Job, Piece, Worker
 
 __all__ = ["Limits", "create_app"]
@@ -128,10 +128,10 @@ class _Server:
         return self._described(name)
 
     async def chat(self, request: Request) -> Response:
-        return await self._answer(request, schema.ChatRequest, Chat)
+        return await self._answer(request, schema.ChatRequest, CHAT)
 
     async def complete(self, request: Request) -> Response:
-        return await self._answer(request, schema.CompletionRequest, Text)
+        return await self._answer(request, schema.CompletionRequest, TEXT)
 
     def _described(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self.started, "owned_by": "fairlead"}
@@ -164,7 +164,7 @@ class _Server:
             first = error.errors()[0]
             raise _bad(first) from None
 
-    async def _answer(self, request: Request, kind: type[schema.Request], form: type[Form]) -> Response:
+    async def _answer(self, request: Request, kind: type[schema.Request], words: Words) -> Response:
         self._admit(request)
         asked = await self._read(request, kind)
         engine = self._engine(asked.model)
@@ -172,7 +172,7 @@ class _Server:
         if sampling.max_tokens > self.limits.max_tokens:
             message = f"max_tokens: at most {self.limits.max_tokens} are written here"
             raise _RefusedError(400, message, param="max_tokens")
-        told = form(asked.model, self.fingerprints[asked.model], counter(engine), asked.prompt_of_model)
+        told = Form(words, asked.model, self.fingerprints[asked.model], counter(engine), asked.prompt_of_model)
         if asked.top is not None and told.counts is not engine:
             raise _RefusedError(400, f"{asked.model} has no log-probs of single tokens", param="logprobs")
         heard: asyncio.Queue[Piece | Exception | None] = asyncio.Queue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -36,7 +37,7 @@ class _StreamOptions(_Strict):
     include_usage: bool = False
 
 
-class Request(_Strict):
+class Request(_Strict, ABC):
     """What both kinds of request have."""
 
     model: str
@@ -71,14 +72,14 @@ class Request(_Strict):
         return self
 
     @property
+    @abstractmethod
     def prompt_of_model(self) -> Any:
         """The prompt as engines take it."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def wanted_tokens(self) -> int | None:
         """Most tokens per answer, or None where the request leaves it to the server."""
-        raise NotImplementedError
 
     @property
     def top(self) -> int | None:
