@@ -152,7 +152,7 @@ def block_states(local: Local, texts: Sequence[Sequence[int]]) -> Tensor:
         UnsupportedError: a model without a plain list of decoder layers.
     """
     for k, ids in enumerate(texts):
-        local._check_length(f"text {k + 1} of {len(texts)}", ids, room=0)
+        local.check_length(f"text {k + 1} of {len(texts)}", ids, room=0)
     found: dict[int, Tensor] = {}
     with local.rows() as rows:
         layers = blocks(rows.policy)

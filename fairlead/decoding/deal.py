@@ -143,10 +143,8 @@ class Deal(TokenDecoder):
         local = self.local("engine")
         renderer = local.renderer
         ids = renderer.prompt(instruct(prompt, self.instruction, self.instruction_role))
-        local._check_length("a prompt", ids, room=1)
-        room = (
-            sampling.max_tokens if local._positions is None else min(sampling.max_tokens, local._positions - len(ids))
-        )
+        local.check_length("a prompt", ids, room=1)
+        room = local.room(ids, sampling.max_tokens)
         raw = isinstance(prompt, str)
         return Problem(
             prompt=prompt,

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from fairlead.decoding.base import EngineSpec, TokenDecoder
 from fairlead.decoding.base_prompt import as_base_reads, check_form
-from fairlead.decoding.lockstep import check_one_tokenizer, in_lockstep
+from fairlead.decoding.vocabulary import check_one_tokenizer
 from fairlead.engines.base import Completion, Sampling
 from fairlead.engines.local import Local
 from fairlead.engines.programs import Program
 from fairlead.engines.rows import Rows, Seen
+from fairlead.engines.writing import Line, write
 from fairlead.errors import UsageError
 from fairlead.messages import Prompt
 
@@ -59,8 +60,8 @@ class Ensemble(TokenDecoder):
     def program(self, prompt: Prompt, index: int, sampling: Sampling, rows: Mapping[str, Rows]) -> Program[Completion]:
         """Make answer number `index` to a prompt; log-probs are those of the mean distribution."""
         asked = {"base": as_base_reads(prompt, self.base_prompt), "aligned": prompt}
-        parts = [(local, rows[name], asked[name]) for name, local in self.models.items()]
-        return in_lockstep(parts, self._combine, self.models["aligned"], index, sampling)
+        lines = [Line(local, rows[name], rows[name].open(), asked[name]) for name, local in self.models.items()]
+        return write(lines, index, sampling, combine=self._combine, stopping=self.models["aligned"])
 
     def _combine(self, seen: Sequence[Seen]) -> Tensor:
         base, aligned = map(self._listed, seen)

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from fairlead.decoding.base import EngineSpec, TokenDecoder
 from fairlead.decoding.base_prompt import as_base_reads, check_form
-from fairlead.decoding.lockstep import check_one_tokenizer, in_lockstep
+from fairlead.decoding.vocabulary import check_one_tokenizer
 from fairlead.engines.base import Completion, Sampling
 from fairlead.engines.local import Local
 from fairlead.engines.programs import Program
 from fairlead.engines.rows import Rows, Seen
+from fairlead.engines.writing import Line, write
 from fairlead.errors import UsageError
 from fairlead.messages import Prompt
 
@@ -66,8 +67,8 @@ class ProxyTuning(TokenDecoder):
         """Make answer number `index` to a prompt; log-probs are those of the combined distribution."""
         plain = as_base_reads(prompt, self.base_prompt)
         asked = {"base": plain, "tuned": prompt, "untuned": plain}
-        parts = [(local, rows[name], asked[name]) for name, local in self.models.items()]
-        return in_lockstep(parts, self._combine, self.models["tuned"], index, sampling)
+        lines = [Line(local, rows[name], rows[name].open(), asked[name]) for name, local in self.models.items()]
+        return write(lines, index, sampling, combine=self._combine, stopping=self.models["tuned"])
 
     def _combine(self, seen: Sequence[Seen]) -> Tensor:
         base, tuned, untuned = (one.logits for one in seen)

@@ -26,7 +26,7 @@ from fairlead.engines.base import Completion, Sampling
 from fairlead.engines.draw import token_logprob
 from fairlead.engines.programs import Program, run
 from fairlead.engines.shifts import Push, Shift
-from fairlead.engines.writing import write
+from fairlead.engines.writing import Line, write
 from fairlead.errors import ModelError, UnknownNameError, UnsupportedError, UsageError
 from fairlead.fields import to_plain
 from fairlead.messages import Prompt
@@ -195,7 +195,7 @@ class Steering(TokenDecoder):
         """Write answer number `index` as the plain engine would, with pushed states."""
         local, own = self.local("engine"), rows["engine"]
         row = own.open(*self.shifts(len(local.prompt_ids(prompt))))
-        return (yield from write(local, own, row, prompt, index, sampling))
+        return (yield from write([Line(local, own, row, prompt)], index, sampling))
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[np.ndarray]:
         """Return the log-probs of each completion's tokens under the steered model, float32 [T_i], nats.
@@ -219,7 +219,7 @@ class Steering(TokenDecoder):
     def _score(self, local: Local, rows: Rows, prompt: Prompt, completion: str) -> Program[np.ndarray]:
         made = local.renderer.example(prompt, completion)
         ids, count = made.ids, len(made.ids) - made.split
-        local._check_length("row", ids[: made.split], room=count)
+        local.check_length("row", ids[: made.split], room=count)
         row = rows.open(*self.shifts(made.split))
         try:
             (seen,) = yield [rows.feed(row, ids[:-1], last=count)]

@@ -124,7 +124,7 @@ class Local:
     ) -> list[list[Completion]]:
         """As `generate`, for prompts that are already token ids; `raw` ones are not made by the chat template."""
         for k, ids in enumerate(prompts):
-            self._check_length(f"prompt {k + 1} of {len(prompts)}", ids, room=1)
+            self.check_length(f"prompt {k + 1} of {len(prompts)}", ids, room=1)
         distinct = list(dict.fromkeys(map(tuple, prompts)))
         # Equal prompts draw equal samples, and all greedy samples are equal: each is made once.
         samples = sampling.n if sampling.temperature > 0 else 1
@@ -159,7 +159,7 @@ class Local:
             EngineError: a prompt that is empty or leaves no room for an answer.
         """
         ids = self._prompt_ids("the prompt", prompt)
-        self._check_length("the prompt", ids, room=1)
+        self.check_length("the prompt", ids, room=1)
         return ids
 
     def room(self, ids: Sequence[int], most: int) -> int:
@@ -197,7 +197,7 @@ class Local:
 
     def _score(self, rows: list[Row]) -> list[np.ndarray]:
         for k, row in enumerate(rows):
-            self._check_length(f"row {k + 1} of {len(rows)}", row.prompt, room=len(row.completion))
+            self.check_length(f"row {k + 1} of {len(rows)}", row.prompt, room=len(row.completion))
         if not rows:
             return []
         with self._lock:
@@ -209,7 +209,12 @@ class Local:
         with _numbered(place):
             return self.renderer.prompt(prompt)
 
-    def _check_length(self, place: str, ids: Sequence[int], *, room: int) -> None:
+    def check_length(self, place: str, ids: Sequence[int], *, room: int) -> None:
+        """Refuse tokens that are none, or too many for the model to read with `room` more.
+
+        Raises:
+            EngineError: naming the model and the place.
+        """
         if not ids:
             raise EngineError(
                 "the prompt is empty, and the tokenizer has no first token of its own to begin with",

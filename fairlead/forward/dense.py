@@ -1,7 +1,7 @@
 """Attention whose scores are written down, slice by slice: the fastest kind in half precision on a CPU.
 
-There the backward pass of torch's fused attention takes two to three times as long as plain matrix products over
-slices that fit in cache. Scores are made again in the backward pass, so none outlives its slice.
+There the backward pass of torch's fused attention takes about twice as long as plain matrix products over slices
+that fit in cache. Scores are made again in the backward pass, so none outlives its slice.
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ class _Part(_Strict):
 class _Message(_Strict):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[_Part]
-    name: str | None = None
 
     def plain(self) -> dict[str, str]:
         content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)

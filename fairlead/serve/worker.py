@@ -17,7 +17,7 @@ from fairlead.engines.local import Local
 from fairlead.engines.programs import Ask, Program, Runner, together
 from fairlead.engines.rows import Rows, Seen
 from fairlead.engines.streaming import TextStream
-from fairlead.engines.writing import write
+from fairlead.engines.writing import Line, write
 from fairlead.errors import FairleadError
 
 if TYPE_CHECKING:
@@ -198,7 +198,8 @@ class Worker:
                 waiting.clear()
 
         rows = self._rows_of(local)
-        completion = yield from write(local, rows, rows.open(), job.prompt, index, job.sampling, tell=told)
+        line = Line(local, rows, rows.open(), job.prompt)
+        completion = yield from write([line], index, job.sampling, tell=told)
         rest = "" if stream.filter.stopped else stream.end()
         job.tell(Piece(index, rest, tuple(waiting), completion))
         return completion
