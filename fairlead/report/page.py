@@ -52,7 +52,7 @@ def render(run: RunView) -> str:
         total_seconds=sum(step.seconds or 0.0 for step in run.steps),
         missing=[*run.missing, *(f"{step.id}: {what}" for step in run.steps for what in step.missing)],
         version=__version__,
-        style=_part("page.css"),
+        style=_part("theme.css") + _part("page.css"),
         scripts=scripts,
         hashes={name: _hash(text) for name, text in scripts.items()},
     )
