@@ -5,7 +5,8 @@ Engines are composable: a local model, a server, a cache and every decoding-time
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
@@ -46,7 +47,25 @@ class Sampling:
     seed: int = 0
     """Randomness of a completion depends on this seed, its prompt and its index alone, never on its batch."""
     logprobs: bool = False
-    """Whether completions carry per-token log-probs (nats, of the untempered distribution)."""
+    """Whether completions carry per-token log-probs (nats, of the model's own distribution: untempered, unbiased)."""
+    min_p: float = 0.0
+    """Tokens less likely than this share of the likeliest one's probability are not drawn, in [0, 1]; 0 keeps all."""
+    repetition_penalty: float = 1.0
+    """Divides the positive and multiplies the negative logits of tokens that the prompt or the answer so far has; above
+    1 they become less likely."""
+    presence_penalty: float = 0.0
+    """Taken from the logits of tokens that the answer so far has, in [-2, 2]."""
+    frequency_penalty: float = 0.0
+    """Taken from the logit of a token once for every time that the answer so far has it, in [-2, 2]."""
+    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = ()
+    """Token id -> what is added to its logit, in [-100, 100]; kept as pairs in the order of the ids."""
+    min_tokens: int = 0
+    """Tokens before which no end-of-turn token and none of `stop_token_ids` is drawn; a stop text that is complete
+    within them ends nothing."""
+    ignore_eos: bool = False
+    """Whether an answer goes on behind an end-of-turn token."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Tokens that end an answer besides the model's own ones; the text ends before them."""
 
     def __post_init__(self) -> None:
         checks = [
@@ -55,6 +74,11 @@ class Sampling:
             ("top_p", 0 < self.top_p <= 1, "in (0, 1]"),
             ("top_k", self.top_k >= 0, ">= 0"),
             ("n", self.n >= 1, ">= 1"),
+            ("min_p", 0 <= self.min_p <= 1, "in [0, 1]"),
+            ("repetition_penalty", 0 < self.repetition_penalty < math.inf, "> 0"),
+            ("presence_penalty", -2 <= self.presence_penalty <= 2, "in [-2, 2]"),
+            ("frequency_penalty", -2 <= self.frequency_penalty <= 2, "in [-2, 2]"),
+            ("min_tokens", 0 <= self.min_tokens <= self.max_tokens, f"from 0 to max_tokens, {self.max_tokens}"),
         ]
         for name, holds, wanted in checks:
             if not holds:
@@ -62,6 +86,19 @@ class Sampling:
         if isinstance(self.stop, str) or any(not s for s in self.stop):
             raise UsageError("sampling.stop must be a list of non-empty texts", fix='for one text use ["text"]')
         object.__setattr__(self, "stop", tuple(self.stop))
+        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
+        for name, tokens in self.tokens_named().items():
+            for token in tokens:
+                if not isinstance(token, int) or token < 0:
+                    raise UsageError(f"sampling.{name} names token {token!r}", fix="use whole numbers from 0")
+        for token, bias in dict(self.logit_bias).items():
+            if not -100 <= bias <= 100:
+                raise UsageError(f"sampling.logit_bias of token {token} is {bias}", fix="use a value in [-100, 100]")
+        object.__setattr__(self, "logit_bias", tuple(sorted(dict(self.logit_bias).items())))
+
+    def tokens_named(self) -> dict[str, tuple[int, ...]]:
+        """Return the token ids that each setting names."""
+        return {"logit_bias": tuple(dict(self.logit_bias)), "stop_token_ids": self.stop_token_ids}
 
 
 @dataclass

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fairlead.engines.base import Sampling
+from fairlead.engines.edits import Past, edited
 
 __all__ = ["choose", "row_generator", "token_logprob"]
 
@@ -30,15 +31,18 @@ def row_generator(seed: int, prompt_ids: Sequence[int], index: int) -> np.random
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key.digest(), "little")))
 
 
-def choose(logits: Tensor, sampling: Sampling, uniforms: Sequence[float]) -> Tensor:
+def choose(logits: Tensor, sampling: Sampling, uniforms: Sequence[float], pasts: Sequence[Past] = ()) -> Tensor:
     """Return the next token of each row, int64 [R].
 
     Args:
         logits: [R, V], untempered.
-        sampling: temperature (0: the most likely token, the first of equals), then `top_k`, then `top_p`. Tokens as
-            likely as the last one kept are kept too.
+        sampling: biases and penalties (see `edited`), then temperature (0: the most likely token, the first of equals),
+            then `top_k`, then `top_p`, then `min_p`. Tokens as likely as the last one kept are kept too.
         uniforms: R numbers in [0, 1); not used when greedy.
+        pasts: what each row has seen, where it is looked at (see `Past.of`).
     """
+    if pasts:
+        logits = edited(logits, sampling, pasts)
     if sampling.temperature == 0:
         return logits.argmax(-1)
     logits = logits.float() / sampling.temperature
@@ -48,6 +52,8 @@ def choose(logits: Tensor, sampling: Sampling, uniforms: Sequence[float]) -> Ten
     probs = torch.softmax(logits, -1)
     if sampling.top_p < 1:
         probs = probs.masked_fill(probs < _nucleus_floor(probs, sampling.top_p), 0.0)
+    if sampling.min_p > 0:
+        probs = probs.masked_fill(probs < sampling.min_p * probs.amax(-1, keepdim=True), 0.0)
     return _invert(probs, torch.tensor(uniforms, dtype=torch.float64, device=probs.device)[:, None])
 
 

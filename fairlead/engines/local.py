@@ -109,6 +109,7 @@ class Local:
         Raises:
             RenderError: a prompt that cannot be rendered.
             EngineError: a prompt that is empty or leaves no room for an answer.
+            UsageError: a setting that names a token which the model does not have.
         """
         total = len(prompts)
         ids = [self._prompt_ids(f"prompt {k + 1} of {total}", prompt) for k, prompt in enumerate(prompts)]
@@ -125,6 +126,7 @@ class Local:
         """As `generate`, for prompts that are already token ids; `raw` ones are not made by the chat template."""
         for k, ids in enumerate(prompts):
             self.check_length(f"prompt {k + 1} of {len(prompts)}", ids, room=1)
+        endings = self.endings(sampling, raw=raw)
         distinct = list(dict.fromkeys(map(tuple, prompts)))
         # Equal prompts draw equal samples, and all greedy samples are equal: each is made once.
         samples = sampling.n if sampling.temperature > 0 else 1
@@ -132,7 +134,7 @@ class Local:
             sampler = Sampler(
                 self._policy,
                 sampling,
-                Endings(partial(self.renderer.decode, raw=raw), self.renderer.stops, sampling.stop),
+                endings,
                 positions=self._positions,
                 max_rows=self.max_rows,
                 max_tokens=self.max_batch_tokens,
@@ -161,6 +163,23 @@ class Local:
         ids = self._prompt_ids("the prompt", prompt)
         self.check_length("the prompt", ids, room=1)
         return ids
+
+    def endings(self, sampling: Sampling, *, raw: bool = False) -> Endings:
+        """Return what ends an answer; a `raw` one continues a text.
+
+        Raises:
+            UsageError: a setting that names a token which the model does not have.
+        """
+        size = self._config.vocab_size
+        for name, tokens in sampling.tokens_named().items():
+            if tokens and max(tokens) >= size:
+                raise UsageError(
+                    f"sampling.{name} names token {max(tokens)}, and the model has tokens 0 to {size - 1}",
+                    place=self.name,
+                    fix="use ids of this model's tokenizer",
+                )
+        decode = partial(self.renderer.decode, raw=raw, through=sampling.ignore_eos)
+        return Endings.of(sampling, decode, self.renderer.stops)
 
     def room(self, ids: Sequence[int], most: int) -> int:
         """Return how many tokens an answer to a prompt can have: `most`, or what the model can still read."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from fairlead.engines.base import Completion, FinishReason, Sampling
 from fairlead.engines.beginnings import Beginning, find_beginnings
 from fairlead.engines.draw import choose, row_generator, token_logprob
+from fairlead.engines.edits import Past
 from fairlead.engines.endings import Endings
 from fairlead.engines.kv import RaggedCache
 from fairlead.errors import EngineError, UnsupportedError
@@ -61,6 +62,8 @@ class _Row:
     room: int
     """Most tokens that it can have."""
     generator: np.random.Generator
+    past: Past | None
+    """What its next token is judged by, where that is looked at."""
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
@@ -174,7 +177,9 @@ class Sampler:
         room = self.sampling.max_tokens
         if self.positions is not None:
             room = min(room, self.positions - len(request.ids))
-        return _Row(request.prompt, sample, room, row_generator(self.sampling.seed, request.ids, sample))
+        generator = row_generator(self.sampling.seed, request.ids, sample)
+        past = Past.of(self.sampling, request.ids, self.endings.held_back)
+        return _Row(request.prompt, sample, room, generator, past)
 
     def _step(self) -> None:
         """Add one token to every row."""
@@ -190,9 +195,12 @@ class Sampler:
 
     def _append(self, rows: list[_Row], logits: Tensor) -> None:
         greedy = self.sampling.temperature == 0
-        tokens = choose(logits, self.sampling, [] if greedy else [row.generator.random() for row in rows])
+        pasts = [row.past for row in rows if row.past is not None]
+        tokens = choose(logits, self.sampling, [] if greedy else [row.generator.random() for row in rows], pasts)
         for row, token in zip(rows, tokens.tolist()):
             row.ids.append(token)
+        for past, token in zip(pasts, tokens.tolist() if pasts else ()):
+            past.add(token)
         if self.sampling.logprobs:
             for row, value in zip(rows, token_logprob(logits, tokens).tolist()):
                 row.logprobs.append(value)

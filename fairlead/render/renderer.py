@@ -133,13 +133,14 @@ class Renderer:
         """
         return self._encoder.ended(self._encoder.encode(text).ids)
 
-    def decode(self, ids: Sequence[int], *, raw: bool = False) -> str:
-        """Return the text of a completion: up to its first stop, without special tokens.
+    def decode(self, ids: Sequence[int], *, raw: bool = False, through: bool = False) -> str:
+        """Return the text of a completion: up to its first stop (`through`: all of it), without special tokens.
 
         What the template itself writes around every answer (a space, an empty thought) is dropped too, unless the
         completion continues `raw` text.
         """
-        text = self._encoder.decode(list(takewhile(lambda i: i not in self.stops, ids)), special=False)
+        said = ids if through else takewhile(lambda i: i not in self.stops, ids)
+        text = self._encoder.decode(list(said), special=False)
         before, after = ("", "") if raw else self._around
         return text.removeprefix(before).removesuffix(after)
 

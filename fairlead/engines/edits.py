@@ -1,0 +1,120 @@
+"""What a request changes in a model's logits before a token is drawn: biases, ends put off, penalties for tokens seen.
+
+The penalties are those of other engines: for repetition that of CTRL (Keskar et al. 2019, arXiv 1909.05858), for
+presence and frequency those of OpenAI's protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairlead.engines.base import Sampling
+from fairlead.errors import EngineError
+
+__all__ = ["Past", "edited"]
+
+
+class Past:
+    """The tokens that an answer's next one is judged by: those of its prompt and its own.
+
+    Args:
+        sampling: how to draw.
+        prompt: the prompt's tokens.
+        ends: tokens that are not to be drawn before there are `sampling.min_tokens`.
+    """
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], ends: frozenset[int]):
+        self.count = 0
+        """Tokens of the answer so far."""
+        self.ends = ends
+        self._penalised = _penalises(sampling)
+        known = list(dict.fromkeys(prompt)) if sampling.repetition_penalty != 1 else []
+        self._places = {token: place for place, token in enumerate(known)}
+        self._ids = np.array(known, dtype=np.int64)
+        self._counts = np.zeros(len(known), dtype=np.float32)
+
+    @classmethod
+    def of(cls, sampling: Sampling, prompt: Sequence[int], ends: frozenset[int]) -> Past | None:
+        """Return the past of an answer that has no tokens yet; None where none is looked at."""
+        looked_at = sampling.logit_bias or sampling.min_tokens or _penalises(sampling)
+        return cls(sampling, prompt, ends) if looked_at else None
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Each token seen, once; int64 [S]."""
+        return self._ids[: len(self._places)]
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How often the answer has each of them; float32 [S]."""
+        return self._counts[: len(self._places)]
+
+    def add(self, token: int) -> None:
+        """Take in the answer's next token."""
+        self.count += 1
+        if not self._penalised:
+            return
+        place = self._places.setdefault(token, len(self._places))
+        if place == len(self._ids):
+            self._ids, self._counts = (
+                np.concatenate([own, np.zeros(place + 64, own.dtype)]) for own in (self._ids, self._counts)
+            )
+        self._ids[place] = token
+        self._counts[place] += 1
+
+
+def edited(logits: Tensor, sampling: Sampling, pasts: Sequence[Past]) -> Tensor:
+    """Return logits [R, V] as they are drawn from, float32; the ones given stay as they are.
+
+    First come biases and the ends that are put off, then the penalties: repetition, frequency, presence.
+
+    Args:
+        logits: [R, V].
+        sampling: how to draw.
+        pasts: what each row has seen.
+
+    Raises:
+        EngineError: no token is left.
+    """
+    early = [row for row, past in enumerate(pasts) if past.count < sampling.min_tokens and past.ends]
+    if not (early or sampling.logit_bias or _penalises(sampling)):
+        return logits
+    logits = logits.to(torch.float32, copy=True)
+    biases = dict(sampling.logit_bias)
+    if biases:
+        added = torch.tensor(list(biases.values()), dtype=torch.float32, device=logits.device)
+        logits[:, torch.tensor(list(biases), device=logits.device)] += added
+    if early:
+        _put_off(logits, early, pasts)
+    if _penalises(sampling):
+        _penalise(logits, sampling, pasts)
+    return logits
+
+
+def _penalises(sampling: Sampling) -> bool:
+    return bool(sampling.repetition_penalty != 1 or sampling.presence_penalty or sampling.frequency_penalty)
+
+
+def _put_off(logits: Tensor, early: list[int], pasts: Sequence[Past]) -> None:
+    rows = torch.tensor([row for row in early for _ in pasts[row].ends], device=logits.device)
+    logits[rows, torch.tensor([token for row in early for token in pasts[row].ends], device=logits.device)] = -torch.inf
+    if torch.isneginf(logits.amax(-1)).any():
+        raise EngineError(
+            "only tokens that end the answer can come next, and min_tokens forbids them",
+            fix="lower min_tokens, or raise the method's number of candidates",
+        )
+
+
+def _penalise(logits: Tensor, sampling: Sampling, pasts: Sequence[Past]) -> None:
+    seen = [past.ids for past in pasts]
+    rows = torch.from_numpy(np.repeat(np.arange(len(pasts)), [len(ids) for ids in seen])).to(logits.device)
+    ids = torch.from_numpy(np.concatenate(seen)).to(logits.device)
+    counts = torch.from_numpy(np.concatenate([past.counts for past in pasts])).to(logits.device)
+    values, factor = logits[rows, ids], sampling.repetition_penalty
+    values = torch.where(values > 0, values / factor, values * factor)
+    values -= sampling.frequency_penalty * counts + sampling.presence_penalty * (counts > 0)
+    logits[rows, ids] = values
