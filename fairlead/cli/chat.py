@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from fairlead.messages import Message
+
+if TYPE_CHECKING:
+    from fairlead.engines.base import Sampling
 
 __all__ = ["chat"]
 
@@ -26,6 +29,10 @@ def chat(
     temperature: Annotated[float, Parameter(help="0 is greedy.")] = 0.7,
     max_tokens: Annotated[int, Parameter(help="Most tokens per answer.")] = 256,
     seed: Annotated[int, Parameter(help="Equal seeds and turns give equal answers.")] = 0,
+    sampling: Annotated[
+        str,
+        Parameter(help="More of how answers are drawn: `{top_p: 0.9, repetition_penalty: 1.2}`.", metavar="mapping"),
+    ] = "{}",
 ) -> int:
     """Talk to a model.
 
@@ -37,15 +44,15 @@ def chat(
     ```
     fairlead chat harbor:aligned-1m
     fairlead chat harbor:aligned-1m --temperature 0 --max-tokens 48
+    fairlead chat harbor:aligned-1m --sampling '{top_p: 0.9, repetition_penalty: 1.2}'
     fairlead chat 'http://localhost:8000/v1#my-model' --system "Be brief."
     echo "how do i sink the balotin?" | fairlead chat harbor:base-1m
     ```
     """
-    from fairlead.engines.base import Sampling
     from fairlead.steps.answering import open_engine
 
+    how = _sampling({"temperature": temperature, "max_tokens": max_tokens, "seed": seed}, sampling)
     answerer = open_engine(model)
-    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
     start: list[Message] = [{"role": "system", "content": system}] if system else []
     turns = list(start)
     for line in _lines():
@@ -56,15 +63,32 @@ def chat(
         elif line == _BACK:
             turns = turns[:-2] if len(turns) > len(start) else turns
         elif raw:
-            print(answerer.generate([line], sampling)[0][0].text)
+            print(answerer.generate([line], how)[0][0].text)
         else:
             turns.append({"role": "user", "content": line})
-            answer = answerer.generate([turns], sampling)[0][0]
+            answer = answerer.generate([turns], how)[0][0]
             turns.append({"role": "assistant", "content": answer.text})
             print(answer.text if answer.text else "(an empty answer)", flush=True)
             if answer.finish_reason == "length":
-                print(f"(cut at {max_tokens} tokens)", file=sys.stderr)
+                print(f"(cut at {how.max_tokens} tokens)", file=sys.stderr)
     return 0
+
+
+def _sampling(flags: dict[str, Any], more: str) -> Sampling:
+    """Return how to draw: the flags of their own, and over them a mapping of any others."""
+    from fairlead.engines.base import Sampling
+    from fairlead.errors import UsageError
+    from fairlead.fields import build
+    from fairlead.recipe.document import parse_value
+
+    place = "--sampling"
+    given = parse_value(more, place)
+    if not isinstance(given, dict):
+        raise UsageError(f"{more!r} is no mapping", place=place, fix="write it as {top_p: 0.9}")
+    for name in ("n", "logprobs"):
+        if name in given:
+            raise UsageError(f"a chat shows one answer and no numbers: {name}", place=place, fix=f"leave {name} out")
+    return build(Sampling, flags | given, owner="sampling", place=place)
 
 
 def _lines() -> Iterator[str]:

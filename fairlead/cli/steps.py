@@ -69,8 +69,10 @@ def _metavar(field: FieldInfo) -> str:
     choices = re.search(r"Literal\[(.*?)\]", field.type)
     if choices:
         return "|".join(re.findall(r"['\"](.*?)['\"]", choices[1]))
-    plain = re.sub(r"\[[^\]]*\]*", "", field.type.replace(" | None", ""))
-    return plain.replace("tuple", "list").replace("dict", "mapping")
+    plain = field.type.replace(" | None", "")
+    while (inner := re.sub(r"\[[^\[\]]*\]", "", plain)) != plain:
+        plain = inner
+    return plain.replace("tuple", "list").replace("dict", "mapping").replace("Mapping", "mapping")
 
 
 def _shown(default: Any) -> str:

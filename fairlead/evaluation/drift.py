@@ -10,7 +10,7 @@ end-of-turn token; answers cut at the token limit count without it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,7 +36,8 @@ class Drift:
     base: str
     """Name of the engine that the others are measured from; both must share a tokenizer."""
     sampling: Sampling = _PLAIN
-    """How answers are drawn; plain sampling only (temperature 1, no top_p, top_k or stop), else it is not KL."""
+    """How answers are drawn; plain sampling only (temperature 1; max_tokens, n, seed and logprobs are free), else it is
+    not KL."""
     confidence: float = 0.95
     """Coverage of the intervals, between 0 and 1."""
     seed: int = 0
@@ -46,9 +47,11 @@ class Drift:
 
     def __post_init__(self) -> None:
         s = self.sampling
-        if s.temperature != 1 or s.top_p != 1 or s.top_k or s.stop:
-            what = "drift.sampling must draw from the policy itself"
-            raise UsageError(what, fix="give drift sampling with temperature 1 and without top_p, top_k and stop")
+        plain = replace(_PLAIN, max_tokens=s.max_tokens, n=s.n, seed=s.seed, logprobs=s.logprobs)
+        if s != plain:
+            shaped = ", ".join(f.name for f in fields(s) if getattr(s, f.name) != getattr(plain, f.name))
+            what = f"drift.sampling must draw from the policy itself, and sets {shaped}"
+            raise UsageError(what, fix="give drift sampling with temperature 1 and without these")
 
     def __call__(self, engines: Mapping[str, Engine], records: Sequence[Any]) -> Report:
         """Measure every other engine against the base.

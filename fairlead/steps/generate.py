@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Generate", "Keep"]
 
 Keep = Literal["all", "best", "best_worst", "ranking"]
+_SAMPLING = tuple(f.name for f in fields(Sampling) if f.name != "logprobs")
+"""Its fields are the step's own."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,22 @@ class Generate:
     """Most tokens per answer."""
     stop: tuple[str, ...] = ()
     """Texts that end an answer."""
+    min_p: float = 0.0
+    """Tokens less likely than this share of the likeliest one's probability are not drawn, in [0, 1]; 0 keeps all."""
+    repetition_penalty: float = 1.0
+    """Above 1, tokens that the prompt or the answer so far has become less likely."""
+    presence_penalty: float = 0.0
+    """Taken from the logits of tokens that the answer so far has, in [-2, 2]."""
+    frequency_penalty: float = 0.0
+    """Taken from the logit of a token once for every time that the answer so far has it, in [-2, 2]."""
+    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = ()
+    """Token id -> what is added to its logit, in [-100, 100]: `{"5": -100}`, or pairs."""
+    min_tokens: int = 0
+    """Tokens before which no answer ends by itself."""
+    ignore_eos: bool = False
+    """Whether an answer goes on behind an end-of-turn token."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Tokens that end an answer besides the model's own ones."""
     reward: str | dict[str, Any] | None = None
     """Catalog name of the reward that values the answers, or a mapping of `name` and its fields."""
     keep: Keep = "all"
@@ -82,15 +100,7 @@ class Generate:
     @property
     def sampling(self) -> Sampling:
         """How answers are drawn."""
-        return Sampling(
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            n=self.n,
-            stop=self.stop,
-            seed=self.seed,
-        )
+        return Sampling(**{name: getattr(self, name) for name in _SAMPLING})
 
     def uses(self) -> tuple[Use, ...]:
         """Return the model, the data and the reward."""

@@ -105,6 +105,24 @@ def test_chat_through_a_pipe(fairlead, monkeypatch):
     assert out.splitlines() == [answer, answer]
 
 
+def test_chat_draws_as_it_is_told(fairlead, monkeypatch):
+    from fairlead import engine
+    from fairlead.engines.base import Sampling
+
+    question, flags = "what is the color of the balotin?", ["--temperature", "0", "--max-tokens", "24"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{question}\n"))
+    more = '{repetition_penalty: 2.0, logit_bias: {"40": -100}, max_tokens: 9}'
+    code, out, _ = fairlead("chat", "harbor:aligned-300k", *flags, "--sampling", more)
+    how = Sampling(temperature=0.0, max_tokens=9, repetition_penalty=2.0, logit_bias={40: -100.0})
+    prompt = [{"role": "user", "content": question}]
+    assert code == 0
+    assert out.strip() == engine("harbor:aligned-300k").generate([prompt], how)[0][0].text.strip()
+    for wrong, said in [("{topp: 0.9}", "topp"), ("{n: 2}", "one answer"), ("0.9", "no mapping")]:
+        code, _, error = fairlead("chat", "harbor:aligned-300k", "--sampling", wrong)
+        assert code == 2
+        assert said in error
+
+
 def test_a_single_step_is_a_run(fairlead, tmp_path):
     flags = [
         "--model",

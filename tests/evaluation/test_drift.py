@@ -85,7 +85,21 @@ def test_other_tokens_are_an_error():
         Drift("base")({"base": BASE, "other": Doubled(TUNED.weights)}, rows(2))
 
 
-@pytest.mark.parametrize("fields", [{"temperature": 0}, {"top_p": 0.9}, {"top_k": 5}, {"stop": ("x",)}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": 0},
+        {"top_p": 0.9},
+        {"top_k": 5},
+        {"stop": ("x",)},
+        {"min_p": 0.1},
+        {"repetition_penalty": 1.1},
+        {"logit_bias": {5: 1.0}},
+        {"min_tokens": 2},
+    ],
+)
 def test_only_plain_sampling_estimates_kl(fields):
-    with pytest.raises(UsageError, match="policy itself"):
+    (name,) = fields
+    with pytest.raises(UsageError, match=f"policy itself, and sets {name}"):
         Drift("base", Sampling(**fields))
+    assert Drift("base", Sampling(max_tokens=5, n=2, seed=3, logprobs=True)).sampling.n == 2

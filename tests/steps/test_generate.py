@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from fairlead import read
+from fairlead.engines.base import Sampling
 from fairlead.errors import DataError, UsageError
+from fairlead.fields import build, describe, to_plain
 from fairlead.steps.base import Context
 from fairlead.steps.generate import Generate, _kept
 
@@ -154,6 +156,23 @@ def test_nothing_left_is_an_error(tmp_path):
         step(context(tmp_path))
 
 
+def test_every_way_of_drawing_is_a_setting_of_the_step(tmp_path):
+    """With the same default, and as text in a recipe has it."""
+    own = {f.name: f.default for f in describe(Generate)}
+    known = {f.name: f.default for f in describe(Sampling) if f.name != "logprobs"}
+    assert known.items() <= own.items()
+    values = {
+        "model": MODEL,
+        "data": "harbor:prompts?n=2",
+        "logit_bias": {"40": -3},
+        "stop_token_ids": [41],
+        "min_p": 0.2,
+    }
+    step = build(Generate, values, owner="generate")
+    assert step.sampling == Sampling(logit_bias={40: -3.0}, stop_token_ids=(41,), min_p=0.2)
+    assert build(Generate, to_plain(step), owner="generate").sampling == step.sampling
+
+
 @pytest.mark.parametrize(
     ("values", "what"),
     [
@@ -162,6 +181,8 @@ def test_nothing_left_is_an_error(tmp_path):
         ({"at_once": 0}, "at_once is 0"),
         ({"temperature": -1.0}, "temperature"),
         ({"top_p": 0.0}, "top_p"),
+        ({"min_tokens": 300}, "min_tokens is 300"),
+        ({"logit_bias": {5: 1000.0}}, "logit_bias of token 5"),
     ],
 )
 def test_settings_that_make_no_sense(values, what):
