@@ -1,0 +1,378 @@
+"""The page, used in a real browser: it shows what the server says, stops, asks for keys, runs nobody's script."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+
+import httpx
+import pytest
+from running_server import Running
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+import fairlead
+from fairlead.engines import Completion
+from fairlead.serve.page import add_page
+
+OPTIONS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync --hide-scrollbars --window-size=1200,900"
+)
+ALIGNED, BASE = fairlead.engine("harbor:aligned-300k"), fairlead.engine("harbor:base-300k")
+HTML = "<img src=x onerror=\"window.harmed=1\"><script>window.harmed=1</script> & 'plain'"
+KEY = "secret-1"
+
+
+class Echo:
+    """Says what it is told."""
+
+    fingerprint = "echo"
+
+    def generate(self, prompts, sampling):
+        return [[Completion(prompt[-1]["content"], finish_reason="stop")] for prompt in prompts]
+
+
+def slow():
+    """A model that takes its time."""
+    engine = fairlead.engine("harbor:aligned-300k")
+    engine.model.register_forward_pre_hook(lambda *_: time.sleep(0.02))
+    return engine
+
+
+ENGINES = {
+    "aligned": ALIGNED,
+    "base": BASE,
+    "best": fairlead.decoder(
+        "best_of_n", engine=ALIGNED, reward={"name": "harbor_proxy", "proxy": "polite_count"}, n=3
+    ),
+    "nudged": fairlead.decoder("nudging", base=BASE, nudger=ALIGNED, gamma=0.5, draft_tokens=4),
+    "echo <b>": Echo(),
+    "slow": slow(),
+}
+
+
+@pytest.fixture(scope="module")
+def server():
+    running = Running(ENGINES, change=add_page)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("the page is tested in Chromium: install chromium and chromedriver (Debian: chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for option in [*OPTIONS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=Service(driver))
+    yield browser
+    browser.quit()
+
+
+class Page:
+    """What a person does and sees."""
+
+    def __init__(self, browser):
+        self.browser = browser
+
+    def all(self, selector, within=None):
+        return (within or self.browser).find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector, within=None):
+        return self.until(lambda: next((e for e in self.all(selector, within) if e.is_displayed()), None), selector)
+
+    def until(self, holds, what="it"):
+        return WebDriverWait(self.browser, 15, 0.02).until(lambda _: holds(), f"waited for {what}")
+
+    def choose(self, pane, model):
+        Select(self.all(".pane select[name=model]")[pane]).select_by_visible_text(model)
+
+    def set(self, pane, label, value):
+        box = self.all(".pane")[pane]
+        if not self.one("details", box).get_attribute("open"):
+            self.one("summary", box).click()
+        (field,) = [e for e in self.all("label", box) if e.text.split("\n")[0].strip().lower() == label]
+        field = self.one("input, textarea", field)
+        field.clear()
+        field.send_keys(str(value))
+
+    def send(self, question):
+        self.one("#question").send_keys(question + Keys.ENTER)
+
+    def ask(self, question):
+        """Send a question and return the texts of the answers to it."""
+        self.send(question)
+        self.until(lambda: self.all("#send")[0].is_displayed(), "the end of the answers")
+        return [said.get_property("textContent") for said in self.all(".turn:last-child .said")]
+
+    def peek(self, token):
+        ActionChains(self.browser).move_to_element(token).perform()
+        return self.one("#peek")
+
+
+@pytest.fixture
+def page(browser, server):
+    browser.get("about:blank")
+    browser.get_log("browser")
+    browser.get(server.url)
+    page = Page(browser)
+    page.until(lambda: page.all(".pane option"), "the models")
+    yield page
+    told = [line["message"] for line in browser.get_log("browser")]
+    assert not [line for line in told if "Failed to load resource" not in line]
+
+
+def asked(server, model, *messages, **changes):
+    roles = ["user", "assistant"]
+    body = {
+        "model": model,
+        "messages": [{"role": roles[i % 2], "content": text} for i, text in enumerate(messages)],
+        **changes,
+    }
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["choices"][0]
+
+
+def test_every_part_is_served_under_a_policy(server):
+    client = httpx.Client(base_url=server.url, trust_env=False)
+    page = client.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    for name in ("page.js", "page.css", "theme.css", "early.js", "icon.svg"):
+        assert f"page/{name}" in page.text
+        part = client.get(f"/page/{name}")
+        assert part.status_code == 200
+        assert "http" not in part.text.replace("http://www.w3.org/2000/svg", "")
+    assert client.get("/page/page.py").status_code == 404
+
+
+def test_a_chat_is_what_the_server_answers(page, server):
+    page.choose(0, "aligned")
+    first = page.ask("hello")
+    assert first == [asked(server, "aligned", "hello")["message"]["content"]]
+    page.set(0, "temperature", 0)
+    page.set(0, "most tokens", 9)
+    second = asked(server, "aligned", "hello", first[0], "who is the captain?", temperature=0, max_tokens=9)
+    assert page.ask("who is the captain?") == [second["message"]["content"]]
+    assert f"finish {second['finish_reason']}" in page.all(".counts")[-1].text
+    page.one("#new").click()
+    assert not page.all(".turn")
+    assert page.ask("who is the captain?") == [
+        asked(server, "aligned", "who is the captain?", temperature=0, max_tokens=9)["message"]["content"]
+    ]
+
+
+def test_a_system_message_is_sent(page, server):
+    page.set(0, "system message", "be brief")
+    page.set(0, "seed", 3)
+    body = {
+        "model": "aligned",
+        "seed": 3,
+        "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "sink it"}],
+    }
+    made = httpx.post(f"{server.url}/v1/chat/completions", json=body, trust_env=False).json()
+    assert page.ask("sink it") == [made["choices"][0]["message"]["content"]]
+
+
+def test_two_answer_side_by_side(page, server):
+    page.one("#compare").click()
+    page.choose(0, "aligned")
+    page.choose(1, "base")
+    page.set(1, "temperature", 0)
+    said = page.ask("what color is the sea?")
+    assert said == [
+        asked(server, "aligned", "what color is the sea?")["message"]["content"],
+        asked(server, "base", "what color is the sea?", temperature=0)["message"]["content"],
+    ]
+    left, right = page.all(".answer")
+    assert left.rect["y"] == right.rect["y"]
+    assert left.rect["x"] + left.rect["width"] <= right.rect["x"]
+    assert page.one("h3", left).text == "aligned"
+    assert "temperature 0" in page.one(".head", right).text
+    page.one("#compare").click()
+    assert len(page.all(".answer")) == 1
+
+
+def test_a_token_tells_its_probability(page, server):
+    page.ask("what color is the sea?")
+    told = asked(server, "aligned", "what color is the sea?", logprobs=True, top_logprobs=5)["logprobs"]["content"]
+    tokens = page.all(".said .token")
+    assert [token.get_property("textContent") for token in tokens] == [one["token"] for one in told]
+    for place in (0, len(told) - 1):
+        card = page.peek(tokens[place])
+        value = page.one(".value", card)
+        assert float(value.get_attribute("data-logprob")) == pytest.approx(told[place]["logprob"], abs=1e-5)
+        assert float(value.text.rstrip(" %")) == pytest.approx(100 * math.exp(told[place]["logprob"]), rel=0.02)
+        rows = page.all(".row", card)
+        assert len(rows) in (5, 6)
+        assert len(page.all(".row.chosen", card)) == 1
+    page.browser.find_element(By.TAG_NAME, "body").send_keys(Keys.ESCAPE)
+    assert not page.all("#peek")[0].is_displayed()
+
+
+def test_tokens_are_reached_with_keys(page):
+    page.ask("hello")
+    tokens = page.all(".said .token")
+    page.browser.execute_script("arguments[0].focus()", tokens[0])
+    seen = []
+    for _ in range(2):
+        seen.append(page.one("#peek").text)
+        page.browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert page.browser.switch_to.active_element == tokens[2]
+    assert tokens[2].get_attribute("aria-describedby") == "peek"
+    assert seen[0] != seen[1]
+    assert [token.get_property("tabIndex") for token in tokens[:3]] == [-1, -1, 0]
+
+
+def test_what_a_method_did_is_shown(page, server):
+    page.choose(0, "best")
+    wanted = asked(server, "best", "hello")
+    assert page.ask("hello") == [wanted["message"]["content"]]
+    page.one(".told summary").click()
+    rows = page.all(".candidates li")
+    assert len(rows) == 3
+    (chosen,) = [row for row in rows if "chosen" in row.get_attribute("class")]
+    assert wanted["message"]["content"].strip() in chosen.text
+
+
+def test_stop_frees_the_place(page, server):
+    page.choose(0, "slow")
+    page.set(0, "temperature", 2)
+    page.send("how many lamps are there on the quay, and who is the captain of all these ships?")
+    page.until(lambda: page.all(".said .token"), "the first token")
+    assert server.pending == 1
+    page.one("#stop").click()
+    page.until(lambda: server.pending == 0, "a free place")
+    assert "finish stopped" in page.one(".counts").text
+    page.choose(0, "aligned")
+    page.set(0, "temperature", 0)
+    assert page.ask("hello")[0]
+
+
+def test_text_is_only_text(page):
+    page.choose(0, "echo <b>")
+    assert page.ask(HTML) == [HTML]
+    assert page.one(".question").get_property("textContent") == HTML
+    assert page.one(".answer h3").text == "echo <b>"
+    assert page.browser.execute_script("return window.harmed") is None
+    assert not page.all(".turn img, .turn script, .answer b b")
+
+
+def test_an_error_stands_where_the_answer_would(page):
+    page.set(0, "most tokens", 100_000)
+    assert page.ask("hello") == [""]
+    error = page.one(".answer .notes")
+    assert "max_tokens" in error.text
+    page.set(0, "most tokens", 5)
+    page.one("button", error).click()
+    page.until(lambda: page.all(".said .token") and page.all("#send")[0].is_displayed(), "another answer")
+    assert not [e for e in page.all(".answer .notes") if e.is_displayed()]
+    page.set(0, "temperature", 7)
+    page.send("hello")
+    assert len(page.all(".turn")) == 1
+
+
+def test_a_key_is_asked_for_and_kept_in_the_tab(browser):
+    server = Running({"aligned": ALIGNED}, keys=[KEY], change=add_page)
+    try:
+        browser.get(server.url)
+        page = Page(browser)
+        page.one("#secret").send_keys("wrong" + Keys.ENTER)
+        assert page.one("#refused").text == "the API key is missing or wrong"
+        page.one("#secret").send_keys(KEY + Keys.ENTER)
+        page.until(lambda: page.all(".pane option"), "the models")
+        assert not page.all("#key")[0].is_displayed()
+        assert page.ask("hello")[0]
+        kept = browser.execute_script(
+            "return [Object.values(sessionStorage), Object.keys(localStorage), document.cookie]"
+        )
+        assert kept == [[KEY], [], ""]
+        browser.refresh()
+        page.until(lambda: page.all(".pane option"), "the models")
+    finally:
+        server.stop()
+
+
+def test_a_server_that_has_gone_is_said(browser):
+    server = Running({"aligned": ALIGNED}, change=add_page)
+    browser.get(server.url)
+    page = Page(browser)
+    page.until(lambda: page.all(".pane option"), "the models")
+    server.stop()
+    page.ask("hello")
+    assert "cannot be reached" in page.one(".answer .notes").text
+
+
+def test_a_narrow_window_holds_everything(page):
+    page.browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    )
+    try:
+        page.one("#compare").click()
+        page.ask("what color is the sea?")
+        first, second = page.all(".answer")
+        assert first.rect["y"] + first.rect["height"] <= second.rect["y"]
+        assert page.browser.execute_script("return document.documentElement.scrollWidth") == 360
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+PAIRED = """
+const [pieces, done] = arguments;
+import("/page/tokens.js").then(({ Written }) => {
+  const written = new Written();
+  const shown = pieces.map(([text, tokens]) => written.feed(text, tokens.map((bytes) => ({ bytes, logprob: -1 }))));
+  done([...shown, written.end()].map((units) => units.map(({ text, tokens }) => [text, tokens.length])));
+});
+"""
+
+
+def spelled(*parts):
+    return [list(part.encode() if isinstance(part, str) else part) for part in parts]
+
+
+PAIRS = {
+    "one by one": ([("ab", spelled("a", "b"))], [[["a", 1], ["b", 1]], []]),
+    "halves of a character": (
+        [("", spelled(b"\xf0\x9f")), ("\U0001f642z", spelled(b"\x99\x82", "z"))],
+        [[], [["\U0001f642", 2], ["z", 1]], []],
+    ),
+    "an end and a beginning": ([("\u00e9\u00e9", spelled(b"\xc3", b"\xa9\xc3", b"\xa9"))], [[["\u00e9\u00e9", 3]], []]),
+    "bytes that are no text": ([("\ufffda", spelled(b"\xff", "a"))], [[["\ufffd", 1], ["a", 1]], []]),
+    "cut by a stop": ([("a b", spelled("a", " b", " c", " d"))], [[["a", 1], [" b", 1]], []]),
+    "a token cut by a stop": ([("a ", spelled("a", " b", "c"))], [[["a", 1]], [[" ", 1]]]),
+    "text held back": ([("a", spelled("a", "bc")), ("bc", [])], [[["a", 1]], [["bc", 1]], []]),
+    "other text than tokens": ([("xyz", spelled("a")), ("b", spelled("b"))], [[["xyz", 0]], [["b", 0]], []]),
+    "text alone": ([("xyz", []), ("b", [])], [[["xyz", 0]], [["b", 0]], []]),
+}
+
+
+@pytest.mark.parametrize(("pieces", "shown"), PAIRS.values(), ids=PAIRS)
+def test_text_and_tokens_are_paired(page, pieces, shown):
+    assert page.browser.execute_async_script(PAIRED, pieces) == shown
+
+
+def test_events_cut_anywhere_are_read(page):
+    text = 'data: {"a": "\u00e9"}\n\n: keep-alive\n\ndata: [DONE]\n\n'
+    read = """
+    const [bytes, done] = arguments;
+    import("/page/server.js").then(async ({ sse }) => {
+      const all = [];
+      for await (const data of sse(new Blob([new Uint8Array(bytes)]).stream().pipeThrough(new TransformStream({
+        transform(chunk, out) { for (const byte of chunk) out.enqueue(new Uint8Array([byte])); } })))) all.push(data);
+      done(all);
+    });
+    """
+    assert page.browser.execute_async_script(read, list(text.encode())) == ['{"a": "\u00e9"}', "[DONE]"]
