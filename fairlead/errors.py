@@ -58,7 +58,7 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, place: str | None = None):
         known = sorted(known)
-        self.name, self.known = name, known
+        self.kind, self.name, self.known = kind, name, known
         super().__init__(f"unknown {kind} {name!r}", place=place, fix=_suggest(name, known))
 
 

@@ -9,8 +9,7 @@ import dataclasses
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, cast
@@ -19,6 +18,7 @@ import numpy as np
 
 from fairlead.engines import engine
 from fairlead.engines.base import Completion, Engine, Sampling
+from fairlead.engines.desk import Desk
 from fairlead.engines.programs import Program, run
 from fairlead.errors import UnsupportedError
 from fairlead.fields import to_plain
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fairlead.engines.local import Local
     from fairlead.engines.rows import Rows
     from fairlead.engines.shifts import Shift
+    from fairlead.engines.streaming import Listener
 
 __all__ = ["Decoder", "EngineSpec", "TokenDecoder"]
 
@@ -42,8 +43,15 @@ class Decoder(ABC):
 
     example: ClassVar[Mapping[str, Any]] = {}
     """Plain field values that build a working instance; docs and tests use it."""
+    adjustable: ClassVar[tuple[str, ...]] = ()
+    """The fields, besides the parts, that anybody who is served may set: they open no file and run nobody's code."""
     samples: ClassVar[bool] = True
     """Whether it can draw at a temperature above 0; one that cannot refuses it."""
+
+    @property
+    def rows_per_answer(self) -> int:
+        """The most rows of a model that one answer takes at a time."""
+        return max((getattr(part, "rows_per_answer", 1) for part in self.parts.values()), default=1)
 
     @classmethod
     def engine_fields(cls) -> tuple[str, ...]:
@@ -118,14 +126,23 @@ class TokenDecoder(Decoder):
             )
         return lent
 
-    @property
-    def rows_per_answer(self) -> int:
-        """The most rows of a model that one answer takes at a time."""
-        return 1
-
     @abstractmethod
-    def program(self, prompt: Prompt, index: int, sampling: Sampling, rows: Mapping[str, Rows]) -> Program[Completion]:
-        """Make answer number `index` to a prompt; `rows` are the parts' rows by field."""
+    def program(
+        self,
+        prompt: Prompt,
+        index: int,
+        sampling: Sampling,
+        rows: Mapping[str, Rows],
+        tell: Listener | None = None,
+    ) -> Program[Completion]:
+        """Make answer number `index` to a prompt; `rows` are the parts' rows by field, `tell` hears it being made."""
+
+    def answer(
+        self, prompt: Prompt, index: int, sampling: Sampling, desk: Desk, tell: Listener | None = None
+    ) -> Program[Completion]:
+        """Make answer number `index` to a prompt with the desk's models."""
+        self.check(sampling)
+        return self.program(prompt, index, sampling, self.rows_from(desk), tell)
 
     def check(self, sampling: Sampling) -> None:
         """Refuse a way of drawing that the method does not have."""
@@ -135,32 +152,20 @@ class TokenDecoder(Decoder):
         self.check(sampling)
         # All greedy samples are equal: one is made.
         samples = sampling.n if sampling.temperature > 0 else 1
-        with self._rows() as rows:
+        with Desk() as desk:
+            rows = self.rows_from(desk)
             starts: list[Callable[[], Program[Completion]]] = [
                 partial(self.program, prompt, k, sampling, rows) for prompt in prompts for k in range(samples)
             ]
             most = min(self.local(name).max_rows for name in self.parts)
-            made = run(starts, at_once=max(1, most // self.rows_per_answer))
+            made = run(starts, at_once=most, size=self.rows_per_answer)
         answers = [made[k * samples : (k + 1) * samples] for k in range(len(prompts))]
         return [[_copy(own[k % samples]) for k in range(sampling.n)] for own in answers]
 
-    def rows_from(self, rows_of: Callable[[Local], Rows]) -> dict[str, Rows]:
-        """Return the parts' rows by field, given the rows of each model."""
+    def rows_from(self, desk: Desk) -> dict[str, Rows]:
+        """Return the parts' rows by field; a model that serves two parts is lent once."""
         parts = {name: self._lent(name) for name in self.parts}
-        return {name: _shifted(rows_of(local), shifts) for name, (local, shifts) in parts.items()}
-
-    @contextmanager
-    def _rows(self) -> Iterator[dict[str, Rows]]:
-        """Borrow every part's model, one that serves two parts only once."""
-        with ExitStack() as stack:
-            lent: dict[int, Rows] = {}
-
-            def rows_of(local: Local) -> Rows:
-                if id(local) not in lent:
-                    lent[id(local)] = stack.enter_context(local.rows())
-                return lent[id(local)]
-
-            yield self.rows_from(rows_of)
+        return {name: _shifted(desk.rows(local), shifts) for name, (local, shifts) in parts.items()}
 
 
 def _shifted(rows: Rows, shifts: tuple[Shift, ...]) -> Rows:

@@ -18,6 +18,8 @@ from fairlead.engines.base import Completion, FinishReason, Sampling
 from fairlead.engines.endings import Endings
 from fairlead.engines.programs import Ask, Program
 from fairlead.engines.rows import Rows
+from fairlead.engines.streaming import Listener
+from fairlead.engines.writing import Teller
 from fairlead.errors import UsageError
 from fairlead.messages import Prompt, instruct
 
@@ -65,6 +67,10 @@ class Deal(TokenDecoder):
     mode: Literal["fast", "naive"] = "fast"
     """naive computes all anew at every place: the same answers, to measure and to test the fast one with."""
 
+    adjustable: ClassVar[tuple[str, ...]] = (
+        *("heuristics", "k", "lookahead", "strength", "beams", "commit", "min_tokens", "per_token", "instruction"),
+        *("instruction_role", "trace"),
+    )
     example: ClassVar[Mapping[str, Any]] = {
         "engine": "harbor:base-300k",
         "heuristics": [{"reward": {"name": "harbor_proxy", "proxy": "polite_count"}}],
@@ -114,7 +120,14 @@ class Deal(TokenDecoder):
                 f"deal is a search, and sampling.temperature is {sampling.temperature}", fix="use temperature 0"
             )
 
-    def program(self, prompt: Prompt, index: int, sampling: Sampling, rows: Mapping[str, Rows]) -> Program[Completion]:
+    def program(
+        self,
+        prompt: Prompt,
+        index: int,
+        sampling: Sampling,
+        rows: Mapping[str, Rows],
+        tell: Listener | None = None,
+    ) -> Program[Completion]:
         """Make the answer to a prompt.
 
         `extra["logprob"]` is its log-prob, `extra["heuristic"]` the weighted sum of the rewards, `extra["stats"]` what
@@ -126,8 +139,10 @@ class Deal(TokenDecoder):
             EngineError: a prompt that is empty or leaves no room for an answer.
             DataError: a reward that abstains without `otherwise`.
         """
-        problem = self._problem(prompt, sampling, rows["engine"])
+        problem = self._problem(prompt, sampling, rows["engine"], tell)
         won: Winner = yield from _SEARCHES[self.mode](problem)
+        if problem.teller is not None:
+            problem.teller.end()
         ids, text, ended = problem.endings.cut(won.best.ids)
         (value,) = yield [self.scorer.ask(prompt, text)]
         told = {"logprob": won.best.total, "heuristic": value, "stats": dict(vars(won.stats))}
@@ -139,7 +154,7 @@ class Deal(TokenDecoder):
             told | ({"steps": won.steps} if self.trace else {}),
         )
 
-    def _problem(self, prompt: Prompt, sampling: Sampling, rows: Rows) -> Problem:
+    def _problem(self, prompt: Prompt, sampling: Sampling, rows: Rows, tell: Listener | None) -> Problem:
         local = self.local("engine")
         renderer = local.renderer
         ids = renderer.prompt(instruct(prompt, self.instruction, self.instruction_role))
@@ -154,6 +169,7 @@ class Deal(TokenDecoder):
             scorer=self.scorer,
             endings=Endings(partial(renderer.decode, raw=raw), renderer.stops, sampling.stop),
             room=room,
+            teller=Teller(tell, local, sampling.stop, raw=raw) if tell else None,
             **{name: getattr(self, name) for name in _SETTINGS},
         )
 

@@ -17,6 +17,7 @@ from fairlead.engines.base import Completion, Sampling
 from fairlead.engines.local import Local
 from fairlead.engines.programs import Program
 from fairlead.engines.rows import Rows, Seen
+from fairlead.engines.streaming import Listener
 from fairlead.engines.writing import Line, write
 from fairlead.errors import UsageError
 from fairlead.messages import Prompt
@@ -41,6 +42,7 @@ class Ensemble(TokenDecoder):
     """How the base is asked: `template` (its own chat template), or a text in which `{question}` stands for the user's
     message and `{system}` for the system's."""
 
+    adjustable: ClassVar[tuple[str, ...]] = ("weight", "candidates")
     example: ClassVar[Mapping[str, Any]] = {"base": "harbor:base-300k", "aligned": "harbor:aligned-300k"}
 
     def __post_init__(self) -> None:
@@ -57,11 +59,18 @@ class Ensemble(TokenDecoder):
         check_one_tokenizer(found, "ensemble")
         return found
 
-    def program(self, prompt: Prompt, index: int, sampling: Sampling, rows: Mapping[str, Rows]) -> Program[Completion]:
+    def program(
+        self,
+        prompt: Prompt,
+        index: int,
+        sampling: Sampling,
+        rows: Mapping[str, Rows],
+        tell: Listener | None = None,
+    ) -> Program[Completion]:
         """Make answer number `index` to a prompt; log-probs are those of the mean distribution."""
         asked = {"base": as_base_reads(prompt, self.base_prompt), "aligned": prompt}
         lines = [Line(local, rows[name], rows[name].open(), asked[name]) for name, local in self.models.items()]
-        return write(lines, index, sampling, combine=self._combine, stopping=self.models["aligned"])
+        return write(lines, index, sampling, combine=self._combine, tell=tell, stopping=self.models["aligned"])
 
     def _combine(self, seen: Sequence[Seen]) -> Tensor:
         base, aligned = map(self._listed, seen)

@@ -19,6 +19,9 @@ from fairlead.decoding.base import Decoder, EngineSpec
 from fairlead.decoding.guideline_library import Library, diverse, read_library
 from fairlead.decoding.guideline_retrieval import Embedded, Lexical, Retriever
 from fairlead.engines.base import Completion, Sampling
+from fairlead.engines.desk import Desk
+from fairlead.engines.programs import Program
+from fairlead.engines.streaming import Listener
 from fairlead.errors import UsageError
 from fairlead.messages import Prompt
 
@@ -63,6 +66,7 @@ class Guidelines(Decoder):
     """Whose message it is part of: behind what the system message says, or before the last words of the user. Raw text
     has it before its first word."""
 
+    adjustable: ClassVar[tuple[str, ...]] = ("k", "threshold", "diversity", "candidates", "role")
     example: ClassVar[Mapping[str, Any]] = {
         "engine": "harbor:base-300k",
         "library": [
@@ -123,6 +127,15 @@ class Guidelines(Decoder):
         asked = [_placed(prompt, self._lead(hits), self.role) for prompt, hits in zip(prompts, found, strict=True)]
         drawn = self.parts["engine"].generate(asked, sampling)
         return [[self._told(answer, hits) for answer in answers] for answers, hits in zip(drawn, found, strict=True)]
+
+    def answer(
+        self, prompt: Prompt, index: int, sampling: Sampling, desk: Desk, tell: Listener | None = None
+    ) -> Program[Completion]:
+        """Make answer number `index`, under the guidelines found for its prompt."""
+        (hits,) = self.retrieve([_request(prompt)])
+        asked = _placed(prompt, self._lead(hits), self.role)
+        drawn = yield from desk.answer(self.parts["engine"], asked, index, sampling, tell)
+        return self._told(drawn, hits)
 
     def retrieve(self, requests: Sequence[str]) -> list[list[Hit]]:
         """Return the guidelines for each request, the closest first; of equally close ones the first in the library."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from fairlead.engines.base import Engine, Sampling
 from fairlead.engines.programs import Ask
 from fairlead.errors import DataError, UsageError
 from fairlead.messages import Prompt
-from fairlead.rewards.base import Bounded, Reward
+from fairlead.rewards.base import Bounded, Reward, RewardSpec
 
 __all__ = ["Heuristic", "Scorer", "standardised"]
 
@@ -28,7 +28,7 @@ __all__ = ["Heuristic", "Scorer", "standardised"]
 class Heuristic:
     """One reward in the sum: `weight * (reward - mean) / scale`."""
 
-    reward: Any
+    reward: RewardSpec
     """Catalog name of the reward, a mapping of `name` and its fields, or a reward."""
     weight: float = 1.0
     """Its share in the sum; negative to avoid what it values, 0 to leave it out."""
@@ -38,6 +38,8 @@ class Heuristic:
     """Divides the reward, such as its standard deviation, so that weights of unlike rewards compare."""
     otherwise: float | None = None
     """The reward's value where it abstains; None makes an abstention an error."""
+
+    adjustable: ClassVar[tuple[str, ...]] = ("reward", "weight", "mean", "scale", "otherwise")
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, (self.weight, self.mean, self.scale))) or self.scale <= 0:

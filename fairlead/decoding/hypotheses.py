@@ -16,6 +16,7 @@ from fairlead.decoding.heuristics import Scorer
 from fairlead.engines.endings import Endings
 from fairlead.engines.programs import Ask
 from fairlead.engines.rows import Row, Rows
+from fairlead.engines.writing import Drawn, Teller
 from fairlead.messages import Prompt
 
 __all__ = ["Hypothesis", "Problem", "Stats", "Tops", "Winner", "likeliest", "rank"]
@@ -103,6 +104,8 @@ class Problem:
     """Whether log P is divided by the number of tokens."""
     trace: bool
     """Whether choices are told."""
+    teller: Teller | None = None
+    """Is told the tokens that are chosen for good."""
 
     def base(self, hypothesis: Hypothesis) -> float:
         """Return the part of the score that is known without the heuristics."""
@@ -126,6 +129,15 @@ class Problem:
     def is_final(self, ids: Sequence[int]) -> bool:
         """Whether the last of an answer's tokens is its last (asked after every token)."""
         return len(ids) >= self.room or self.endings.reached(ids)
+
+    def tell(self, hypotheses: Sequence[Hypothesis]) -> None:
+        """Tell the tokens that all hypotheses kept have in common."""
+        if self.teller is None:
+            return
+        shared = [len(set(ids)) == 1 for ids in zip(*(one.ids for one in hypotheses))]
+        count = shared.index(False) if False in shared else len(shared)
+        for token, logprob in list(zip(hypotheses[0].ids, hypotheses[0].logprobs))[self.teller.told : count]:
+            self.teller.tell(token, lambda _, token=token, logprob=logprob: Drawn(token, logprob))
 
     def text(self, ids: list[int]) -> str:
         """Return the text of an answer's tokens, without what ended it."""

@@ -79,6 +79,24 @@ class Layout:
         found = re.search(stops if anywhere else f"^(?:{stops})", text, re.MULTILINE)
         return (text, False) if found is None else (text[: found.start()], True)
 
+    def settled(self, text: str, anywhere: bool = False) -> str:
+        """Return the beginning of what `cut` and `clean` make of a text that no more text behind it can change.
+
+        The engine keeps back what may be a stop text behind a line break; here one may stand at the very beginning.
+        """
+        if any(stop.startswith(text) for stop in self.stops):
+            return ""
+        text = self.cut(text, anywhere)[0]
+        if self.fenced:
+            lines = text.split("\n")
+            fences = [k for k, line in enumerate(lines) if line.strip().startswith(_FENCE)]
+            if len(fences) % 2 and lines[fences[-1]].strip() == _FENCE:
+                del lines[fences[-1] :]  # it may close the answer
+            elif _FENCE.startswith(lines[-1].strip()):
+                del lines[-1]
+            text = "\n".join(lines)
+        return text.strip()
+
     def clean(self, text: str, *, to_the_end: bool = True) -> str:
         """Return an answer without the fence that closes it and without white space around it.
 

@@ -74,6 +74,7 @@ class _Search:
             yield from self.extend(chosen)
             beams = [self.committed(line) for line in chosen]
             self.keep(beams)
+            problem.tell([line.hypothesis for line in beams])
         if len(beams) > 1:
             yield from self.work([], beams)
             beams.sort(key=lambda line: -problem.score(line.hypothesis, line.value or 0.0))

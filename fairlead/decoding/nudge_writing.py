@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fairlead.decoding.nudged import BOUNDARIES, Draft, Nudged, nudge_ids
-from fairlead.decoding.reader import Asking, Choice, Reader, choice_of
+from fairlead.decoding.reader import Asking, Choice, Reader
 from fairlead.engines.base import Sampling
 from fairlead.engines.draw import row_generator
 from fairlead.render.spelling import whole_characters
 
 if TYPE_CHECKING:
     from fairlead.decoding.nudging import Nudging
+    from fairlead.engines.streaming import Listener
 
 __all__ = ["Start", "Writing"]
 
@@ -42,16 +43,19 @@ class Writing:
         nudger: the nudger, likewise.
         index: the answer's number.
         sampling: the request.
+        tell: is told the answer as it is written.
     """
 
-    def __init__(self, method: Nudging, base: Reader, nudger: Reader, index: int, sampling: Sampling):
+    def __init__(
+        self, method: Nudging, base: Reader, nudger: Reader, index: int, sampling: Sampling, tell: Listener | None
+    ):
         self.method, self.base, self.nudger = method, base, nudger
         self.generator = row_generator(sampling.seed, base.prompt, index)
         self.base_sampling, self.nudger_sampling = (
             sampling if not sampling.temperature or own is None else replace(sampling, temperature=own)
             for own in (method.base_temperature, method.nudger_temperature)
         )
-        self.answer = Nudged(base.spelling, sampling, base.room(sampling.max_tokens))
+        self.answer = Nudged(base.spelling, sampling, base.room(sampling.max_tokens), tell=tell)
         self.counts = {"rounds": 0, "tests": 0, "asked": 0}
         self.nudge, self.repeats = "", -1
         self.follows = True
@@ -75,7 +79,7 @@ class Writing:
             return
         self.counts["rounds"] += 1
         if draft.ended:
-            answer.add("nudge", draft.text, draft.ids, draft.tops, final=True)
+            answer.add(self.nudger, draft.text, draft.choices, final=True)
             answer.reason = answer.reason or "nudger_eos"
             return
         places, kept = BOUNDARIES[self.method.boundary](draft)
@@ -87,8 +91,8 @@ class Writing:
         if self.repeats == self.method.repeat_limit:
             answer.reason = "repeat"
             return
-        before, count = answer.text, nudge_ids(draft, end)
-        answer.add("nudge", nudge, draft.ids[:count], draft.tops[:count])
+        before = answer.text
+        answer.add(self.nudger, nudge, draft.choices[: nudge_ids(draft, end)])
         if start and not answer.reason:
             yield from self._run(start, before, draft)
 
@@ -99,18 +103,18 @@ class Writing:
         most = nudger.room(len(before) + most) - len(before)
         if most < 1:
             return None
-        ids, tops, ended = [], [], False
-        while len(ids) < most and not ended:
-            line = [*before, *ids]
+        choices, ended = [], False
+        while len(choices) < most and not ended:
+            line = [*before, *(one.token for one in choices)]
             if not nudger.knows(line):
                 yield from nudger.read(line)
             choice = nudger.choice(len(line), sampling, self.generator)
             ended = choice.token in nudger.stops
             if not ended:
-                ids.append(choice.token)
-                tops.append(choice.top)
+                choices.append(choice)
+        ids = [one.token for one in choices]
         written = [whole_characters(nudger.spelling.spelled(ids[: k + 1], before))[0] for k in range(len(ids))]
-        return Draft(written[-1] if ids else "", ids, tops, ended, list(map(len, written)))
+        return Draft(written[-1] if ids else "", choices, ended, list(map(len, written)))
 
     def _hand_over(self, draft: Draft, places: list[tuple[int, str]]) -> Asking:
         """Ask the base at all places of a draft in one forward; return the first at which it takes over, or None."""
@@ -130,7 +134,7 @@ class Writing:
         for end, piece, ids in asked:
             self.counts["asked"] += 1
             if tuple(ids) in seen:
-                choice = choice_of(seen[tuple(ids)], 0, self.base_sampling, self.generator)
+                choice = base.choice_of(seen[tuple(ids)], 0, self.base_sampling, self.generator)
             else:
                 if not base.knows(ids):
                     yield from base.read(whole, first=len(ids))
@@ -178,7 +182,7 @@ class Writing:
                 guess = [one.token for one in ahead] or (yield from self._guess(run, start, before, draft))
                 yield from base.read([*line, *guess][: answer.cap], first=len(line))
         text, _ = self._text(run, start.ids)
-        answer.add("base", text, [one.token for one in run], [one.top for one in run])
+        answer.add(base, text, run)
         if full:
             answer.reason = answer.reason or "length"
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
+from fairlead.decoding.reader import Choice, Reader
 from fairlead.engines.base import Completion, FinishReason, Sampling
 from fairlead.engines.endings import Endings
+from fairlead.engines.streaming import Listener, begun_stop
 from fairlead.render.spelling import Spelling
 
 __all__ = ["BOUNDARIES", "Draft", "Nudged", "nudge_ids"]
@@ -24,10 +26,8 @@ class Draft:
 
     text: str
     """Its whole characters."""
-    ids: list[int]
+    choices: list[Choice]
     """Its tokens, without the one that ended it."""
-    tops: list[float]
-    """Probability of the likeliest token at each of them."""
     ended: bool
     """Whether the nudger ended the answer with it."""
     ends: list[int]
@@ -77,18 +77,29 @@ class Nudged:
     reason: str = ""
     """Why the answer is over; empty while it is not."""
 
+    tell: Listener | None = None
+    """Is told what stays."""
+
     def __post_init__(self) -> None:
         self._endings = Endings(lambda ids: "".join(map(chr, ids)), frozenset(), self.sampling.stop)
+        self._said = 0
 
     def stops(self, text: str) -> bool:
         """Whether a text holds a stop text."""
         return any(stop in text for stop in self.sampling.stop)
 
-    def add(self, source: str, text: str, ids: list[int], tops: list[float], *, final: bool = False) -> None:
+    def add(self, writer: Reader, text: str, choices: Sequence[Choice], *, final: bool = False) -> None:
         """Append a segment, and end the answer where it reaches the limit or a stop text."""
+        before = self.text
         if text:
             self.text += text
-            self.segments.append({"source": source, "text": text, "token_ids": ids, "top1": tops})
+            ids, tops = [one.token for one in choices], [one.top for one in choices]
+            self.segments.append({"source": writer.source, "text": text, "token_ids": ids, "top1": tops})
+        self._end(final)
+        if self.tell is not None:
+            self._tell(self.tell, writer, before, choices)
+
+    def _end(self, final: bool) -> None:
         starts = self.spelling.encode(self.text).starts
         if len(starts) > self.cap:
             self._cut(self.text[: starts[self.cap]].rstrip(" "))
@@ -97,6 +108,19 @@ class Nudged:
             self.reason = "stop"
         elif len(starts) > self.cap or (len(starts) == self.cap and not final):
             self.reason = "length"
+
+    def _tell(self, tell: Listener, writer: Reader, before: str, choices: Sequence[Choice]) -> None:
+        """Tell the text that can no longer be cut, and the tokens just written as far as they are in the answer."""
+        sure = self.text if self.reason else self.text[: len(self.text) - begun_stop(self.text, self.sampling.stop)]
+        sure = sure.rstrip(" ")  # the limit cuts before a space
+        tokens = [] if tell.top is None else writer.tokens(before, choices)
+        left, told = len(self.text.encode()) - len(before.encode()), []
+        for token in tokens:
+            if left > 0:
+                told.append(replace(token, spelled=token.spelled[:left]))
+            left -= len(token.spelled)
+        tell.hear(sure[self._said :], tuple(told))
+        self._said = max(self._said, len(sure))
 
     def _cut(self, text: str) -> None:
         """Shorten the answer to a beginning of it."""

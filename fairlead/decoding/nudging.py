@@ -20,6 +20,7 @@ from fairlead.decoding.reader import Reader
 from fairlead.engines.base import Completion, Sampling
 from fairlead.engines.programs import Program
 from fairlead.engines.rows import Rows
+from fairlead.engines.streaming import Listener
 from fairlead.errors import UnknownNameError, UnsupportedError, UsageError
 from fairlead.messages import Prompt
 
@@ -60,6 +61,10 @@ class Nudging(TokenDecoder):
     """Tokens that the nudger guesses ahead of a run of the base that has left the draft, for the base to check in one
     forward. Changes no answer; saves time where the base is more than about ten times as large."""
 
+    adjustable: ClassVar[tuple[str, ...]] = (
+        *("gamma", "draft_tokens", "agree", "boundary", "max_rounds", "repeat_limit"),
+        *("base_temperature", "nudger_temperature", "guesses"),
+    )
     example: ClassVar[Mapping[str, Any]] = {
         "base": "harbor:base-300k",
         "nudger": "harbor:aligned-300k",
@@ -96,7 +101,14 @@ class Nudging(TokenDecoder):
                 fix='leave logprobs out; extra["segments"] has every writer\'s top probabilities',
             )
 
-    def program(self, prompt: Prompt, index: int, sampling: Sampling, rows: Mapping[str, Rows]) -> Program[Completion]:
+    def program(
+        self,
+        prompt: Prompt,
+        index: int,
+        sampling: Sampling,
+        rows: Mapping[str, Rows],
+        tell: Listener | None = None,
+    ) -> Program[Completion]:
         """Make answer number `index` to a prompt.
 
         `extra` has `segments` (source `nudge` or `base`, text, the writer's token_ids, of which the last can reach
@@ -104,10 +116,11 @@ class Nudging(TokenDecoder):
         rounds, repeat) and `stats`: drafts (rounds), tests of a draft and the places asked in them, forwards of each
         model, and tokens by source, counted with the base's tokenizer. `token_ids` is None.
         """
-        base = Reader(self.local("base"), rows["base"], as_base_reads(prompt, self.base_prompt))
-        nudger = Reader(self.local("nudger"), rows["nudger"], prompt)
+        told = None if tell is None else tell.top
+        base = Reader(self.local("base"), rows["base"], as_base_reads(prompt, self.base_prompt), "base", told)
+        nudger = Reader(self.local("nudger"), rows["nudger"], prompt, "nudge", told)
         try:
-            return (yield from Writing(self, base, nudger, index, sampling).write())
+            return (yield from Writing(self, base, nudger, index, sampling, tell).write())
         finally:
             base.close()
             nudger.close()

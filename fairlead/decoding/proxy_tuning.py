@@ -19,6 +19,7 @@ from fairlead.engines.base import Completion, Sampling
 from fairlead.engines.local import Local
 from fairlead.engines.programs import Program
 from fairlead.engines.rows import Rows, Seen
+from fairlead.engines.streaming import Listener
 from fairlead.engines.writing import Line, write
 from fairlead.errors import UsageError
 from fairlead.messages import Prompt
@@ -45,6 +46,7 @@ class ProxyTuning(TokenDecoder):
     """How the base and the untuned model are asked: `template` (their own chat template), or a text in which
     `{question}` stands for the user's message and `{system}` for the system's."""
 
+    adjustable: ClassVar[tuple[str, ...]] = ("strength", "candidates")
     example: ClassVar[Mapping[str, Any]] = {
         "base": "harbor:base-300k",
         "tuned": "harbor:aligned-300k",
@@ -63,12 +65,19 @@ class ProxyTuning(TokenDecoder):
         check_one_tokenizer(found, "proxy_tuning")
         return found
 
-    def program(self, prompt: Prompt, index: int, sampling: Sampling, rows: Mapping[str, Rows]) -> Program[Completion]:
+    def program(
+        self,
+        prompt: Prompt,
+        index: int,
+        sampling: Sampling,
+        rows: Mapping[str, Rows],
+        tell: Listener | None = None,
+    ) -> Program[Completion]:
         """Make answer number `index` to a prompt; log-probs are those of the combined distribution."""
         plain = as_base_reads(prompt, self.base_prompt)
         asked = {"base": plain, "tuned": prompt, "untuned": plain}
         lines = [Line(local, rows[name], rows[name].open(), asked[name]) for name, local in self.models.items()]
-        return write(lines, index, sampling, combine=self._combine, stopping=self.models["tuned"])
+        return write(lines, index, sampling, combine=self._combine, tell=tell, stopping=self.models["tuned"])
 
     def _combine(self, seen: Sequence[Seen]) -> Tensor:
         base, tuned, untuned = (one.logits for one in seen)

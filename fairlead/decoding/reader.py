@@ -14,9 +14,11 @@ from fairlead.engines.draw import choose
 from fairlead.engines.local import Local
 from fairlead.engines.programs import Ask
 from fairlead.engines.rows import Row, Rows, Seen
+from fairlead.engines.streaming import Token
+from fairlead.engines.writing import Drawn
 from fairlead.messages import Prompt
 
-__all__ = ["Choice", "Reader", "choice_of"]
+__all__ = ["Choice", "Reader"]
 
 Asking: TypeAlias = Generator[Sequence[Ask], list[Any], Any]
 """A part of a program: yields wishes, is sent their results."""
@@ -30,6 +32,8 @@ class Choice:
     """The token that it chose."""
     top: float
     """Probability of its likeliest token, untempered, whatever was chosen."""
+    drawn: Drawn | None = None
+    """What is told of it, where tokens are told."""
 
 
 class Reader:
@@ -39,12 +43,15 @@ class Reader:
         local: the model.
         rows: its rows.
         prompt: what it is asked; all tokens below are those behind it.
+        source: what it is called.
+        told: how many likeliest tokens are told at every place, or None where no tokens are.
 
     Raises:
         EngineError: a prompt that is empty or leaves no room for an answer.
     """
 
-    def __init__(self, local: Local, rows: Rows, prompt: Prompt):
+    def __init__(self, local: Local, rows: Rows, prompt: Prompt, source: str, told: int | None):
+        self.source, self.told = source, told
         self.rows, self.spelling = rows, local.renderer.spelling
         self.stops, self.silent = local.renderer.stops, local.renderer.spelling.silent
         self.prompt = local.prompt_ids(prompt)
@@ -94,7 +101,24 @@ class Reader:
 
     def choice(self, count: int, sampling: Sampling, generator: np.random.Generator) -> Choice:
         """Return what it would write after the first `count` tokens, which were read."""
-        return choice_of(*self._seen[count], sampling, generator)
+        return self.choice_of(*self._seen[count], sampling, generator)
+
+    def choice_of(self, seen: Seen, place: int, sampling: Sampling, generator: np.random.Generator) -> Choice:
+        """Return the choice at one of the places seen: the likeliest token, or one drawn with the next number."""
+        token = seen.best[place]
+        if sampling.temperature:
+            token = int(choose(seen.logits[place : place + 1], sampling, [generator.random()])[0])
+        drawn = None if self.told is None else Drawn.of(seen.logits[place], token, self.told)
+        return Choice(token, math.exp(seen.best_logprob[place]), drawn)
+
+    def tokens(self, before: str, choices: Sequence[Choice]) -> list[Token]:
+        """Return what is told of tokens that it wrote behind a text."""
+        line, found = self.encode(before), []
+        for one in choices:
+            if one.drawn is not None:
+                found.append(one.drawn.told(lambda id, line=line: self.spelling.spelled([id], line), self.source))
+            line = [*line, one.token]
+        return found
 
     def _fork(self, ids: Sequence[int]) -> Row:
         whole = [*self.prompt, *ids]
@@ -105,15 +129,6 @@ class Reader:
         have = min(_shared(row.ids, whole), most)
         self.rows.crop(row, have)
         return have
-
-
-def choice_of(seen: Seen, place: int, sampling: Sampling, generator: np.random.Generator) -> Choice:
-    """Return the choice at one of the places seen: the likeliest token, or one drawn with the next uniform number."""
-    top = math.exp(seen.best_logprob[place])
-    if sampling.temperature == 0:
-        return Choice(seen.best[place], top)
-    drawn = choose(seen.logits[place : place + 1], sampling, [generator.random()])
-    return Choice(int(drawn[0]), top)
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:

@@ -16,6 +16,9 @@ from typing import Any, ClassVar, Literal, cast
 from fairlead import prompts as texts
 from fairlead.decoding.base import Decoder, EngineSpec
 from fairlead.engines.base import Completion, FinishReason, Sampling
+from fairlead.engines.desk import Desk
+from fairlead.engines.programs import Program
+from fairlead.engines.streaming import Listener
 from fairlead.errors import UsageError
 from fairlead.messages import Prompt
 
@@ -87,6 +90,7 @@ class Rewriter(Decoder):
     skip: tuple[str, ...] = ()
     """Regular expressions; a message in which one is found is not rewritten."""
 
+    adjustable: ClassVar[tuple[str, ...]] = ("max_words", "guard")
     example: ClassVar[Mapping[str, Any]] = {
         "engine": "harbor:base-300k",
         "rewriter": "harbor:aligned-300k",
@@ -140,23 +144,43 @@ class Rewriter(Decoder):
 
     def rewrite(self, prompts: Sequence[Prompt]) -> list[Rewrite]:
         """Return what becomes of each prompt, without answering any."""
-        places = [_last_user(prompt) for prompt in prompts]
-        messages = [_message(prompt, place) for prompt, place in zip(prompts, places, strict=True)]
-        waiting = [k for k, message in enumerate(messages) if message.strip() and not self._skips(message)]
-        asked = [self._question(prompts[k], places[k], messages[k]) for k in waiting]
-        replies = self.parts["rewriter"].generate(asked, self.sampling) if asked else []
-        made = [Rewrite(prompt, "skipped" if m.strip() else "blank", None) for prompt, m in zip(prompts, messages)]
-        for k, (reply,) in zip(waiting, replies, strict=True):
-            status, new = self._read(messages[k], reply)
-            if status == "rewritten":
-                new = _JOINS[self.mode](messages[k], new, self.separator)
-            made[k] = Rewrite(_with(prompts[k], places[k], new), status, reply.text)
-        return made
+        questions = [self._question(prompt) for prompt in prompts]
+        asked = [question for question in questions if question is not None]
+        replies = iter(self.parts["rewriter"].generate(asked, self.sampling) if asked else [])
+        return [
+            self._left(prompt) if question is None else self._rewritten(prompt, next(replies)[0])
+            for prompt, question in zip(prompts, questions)
+        ]
 
-    def _skips(self, message: str) -> bool:
-        return any(re.search(pattern, message) for pattern in self.skip)
+    def answer(
+        self, prompt: Prompt, index: int, sampling: Sampling, desk: Desk, tell: Listener | None = None
+    ) -> Program[Completion]:
+        """Make answer number `index` to what the rewriter makes of a prompt."""
+        made, question = self._left(prompt), self._question(prompt)
+        if question is not None:
+            reply = yield from desk.answer(self.parts["rewriter"], question, 0, self.sampling)
+            made = self._rewritten(prompt, reply)
+        drawn = yield from desk.answer(self.parts["engine"], made.prompt, index, sampling, tell)
+        return _told(drawn, made)
 
-    def _question(self, prompt: Prompt, place: int, message: str) -> Prompt:
+    def _left(self, prompt: Prompt) -> Rewrite:
+        """Return what becomes of a prompt about which the rewriter is not asked."""
+        return Rewrite(prompt, "skipped" if _message(prompt, _last_user(prompt)).strip() else "blank", None)
+
+    def _rewritten(self, prompt: Prompt, reply: Completion) -> Rewrite:
+        place = _last_user(prompt)
+        message = _message(prompt, place)
+        status, new = self._read(message, reply)
+        if status == "rewritten":
+            new = _JOINS[self.mode](message, new, self.separator)
+        return Rewrite(_with(prompt, place, new), status, reply.text)
+
+    def _question(self, prompt: Prompt) -> Prompt | None:
+        """Return what the rewriter is asked about a prompt, if anything."""
+        place = _last_user(prompt)
+        message = _message(prompt, place)
+        if not message.strip() or any(re.search(pattern, message) for pattern in self.skip):
+            return None
         history = [] if isinstance(prompt, str) else [dict(turn) for turn in prompt[:place]]
         asked = self.text.render(prompt=message, history=history, markers=self.markers, words=self.max_words)
         return [{"role": "user", "content": asked}]

@@ -23,6 +23,7 @@ from fairlead.decoding.base import EngineSpec, TokenDecoder
 from fairlead.decoding.contrasts import Reading, read_vector
 from fairlead.decoding.vectors import SteeringVector, best_layers, usual_layers
 from fairlead.engines.base import Completion, Sampling
+from fairlead.engines.desk import Desk
 from fairlead.engines.draw import token_logprob
 from fairlead.engines.programs import Program, run
 from fairlead.engines.shifts import Push, Shift
@@ -34,6 +35,7 @@ from fairlead.messages import Prompt
 if TYPE_CHECKING:
     from fairlead.engines.local import Local
     from fairlead.engines.rows import Rows
+    from fairlead.engines.streaming import Listener
 
 __all__ = ["Steering"]
 
@@ -69,6 +71,7 @@ class Steering(TokenDecoder):
     other_model: bool = False
     """Whether a vector read from another model of the same shape may be used."""
 
+    adjustable: ClassVar[tuple[str, ...]] = ("coefficient", "layers", "positions", "how", "keep_norm", "relative")
     example: ClassVar[Mapping[str, Any]] = {
         "engine": "harbor:aligned-300k",
         "coefficient": 1.0,
@@ -191,11 +194,18 @@ class Steering(TokenDecoder):
         """Read the vector before the model is lent to the rows."""
         _ = self.pushes
 
-    def program(self, prompt: Prompt, index: int, sampling: Sampling, rows: Mapping[str, Rows]) -> Program[Completion]:
+    def program(
+        self,
+        prompt: Prompt,
+        index: int,
+        sampling: Sampling,
+        rows: Mapping[str, Rows],
+        tell: Listener | None = None,
+    ) -> Program[Completion]:
         """Write answer number `index` as the plain engine would, with pushed states."""
         local, own = self.local("engine"), rows["engine"]
         row = own.open(*self.shifts(len(local.prompt_ids(prompt))))
-        return (yield from write([Line(local, own, row, prompt)], index, sampling))
+        return (yield from write([Line(local, own, row, prompt)], index, sampling, tell=tell))
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[np.ndarray]:
         """Return the log-probs of each completion's tokens under the steered model, float32 [T_i], nats.
@@ -212,7 +222,8 @@ class Steering(TokenDecoder):
             )
         _ = self.pushes
         local = self.local("engine")
-        with self._rows() as rows:
+        with Desk() as desk:
+            rows = self.rows_from(desk)
             starts = [partial(self._score, local, rows["engine"], *pair) for pair in zip(prompts, completions)]
             return run(starts, at_once=local.max_rows)
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,6 +19,9 @@ from fairlead import records
 from fairlead.decoding.base import Decoder, EngineSpec
 from fairlead.decoding.layouts import Layout, load_layout, read_yaml
 from fairlead.engines.base import Completion, FinishReason, Sampling
+from fairlead.engines.desk import Desk
+from fairlead.engines.programs import Program
+from fairlead.engines.streaming import Listener, revised
 from fairlead.errors import RenderError, UsageError
 from fairlead.fields import to_plain
 from fairlead.messages import Message, Prompt
@@ -55,6 +58,7 @@ class Urial(Decoder):
     stop_anywhere: bool = False
     """Whether a stop text ends an answer in the middle of a line too."""
 
+    adjustable: ClassVar[tuple[str, ...]] = ("k", "answers", "safe", "stop_anywhere")
     example: ClassVar[Mapping[str, Any]] = {"engine": "harbor:base-300k", "examples": "harbor", "layout": "chat"}
 
     def __post_init__(self) -> None:
@@ -139,9 +143,19 @@ class Urial(Decoder):
         asked, layout = [self.assemble(prompt) for prompt in prompts], self._written
         if layout is None:
             return self.parts["engine"].generate(asked, sampling)
-        stop = (*sampling.stop, *layout.stop_texts(self.stop_anywhere))
-        drawn = self.parts["engine"].generate(asked, replace(sampling, stop=stop))
+        drawn = self.parts["engine"].generate(asked, self._stopping(layout, sampling))
         return [[self._read(layout, answer, not sampling.stop) for answer in answers] for answers in drawn]
+
+    def answer(
+        self, prompt: Prompt, index: int, sampling: Sampling, desk: Desk, tell: Listener | None = None
+    ) -> Program[Completion]:
+        """Make answer number `index`, told as it is cleaned."""
+        asked, layout, engine = self.assemble(prompt), self._written, self.parts["engine"]
+        if layout is None:
+            return (yield from desk.answer(engine, asked, index, sampling, tell))
+        heard = revised(tell, partial(layout.settled, anywhere=self.stop_anywhere))
+        drawn = yield from desk.answer(engine, asked, index, self._stopping(layout, sampling), heard)
+        return self._read(layout, drawn, not sampling.stop)
 
     def logprobs(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[np.ndarray]:
         """Return the log-probs of answers behind the examples; float32 [T_i] each.
@@ -170,6 +184,9 @@ class Urial(Decoder):
             return values.get("system"), [_checked(s, f"{place}, example {i + 1}") for i, s in enumerate(shots)]
         read = records.read(self.examples, kind="conversation", limit=self.k or 1)
         return None, [_of_record(record) for record in read]
+
+    def _stopping(self, layout: Layout, sampling: Sampling) -> Sampling:
+        return replace(sampling, stop=(*sampling.stop, *layout.stop_texts(self.stop_anywhere)))
 
     def _read(self, layout: Layout, drawn: Completion, to_the_end: bool) -> Completion:
         text, ended = layout.cut(drawn.text, self.stop_anywhere)

@@ -58,6 +58,11 @@ class Cache:
             self._prepare(database)
 
     @property
+    def remote(self) -> bool:
+        """Whether the engine answers elsewhere."""
+        return getattr(self.engine, "remote", False)
+
+    @property
     def fingerprint(self) -> str:
         """Return the engine's own: a cache changes no answer."""
         return self.engine.fingerprint

@@ -26,6 +26,20 @@ __all__ = ["Http"]
 
 _SEEDS = 2**31
 """Servers take seeds of 31 bits."""
+_USUAL = Sampling()
+_WHEN_SET = (
+    "top_k",
+    "min_p",
+    "stop",
+    "stop_token_ids",
+    "min_tokens",
+    "ignore_eos",
+    "logit_bias",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+)
+"""Settings that are sent only where they say something: not every server knows them."""
 
 
 class Http:
@@ -44,6 +58,9 @@ class Http:
     Raises:
         UsageError: an address or number that cannot be used.
     """
+
+    remote = True
+    """Whether answers are made elsewhere, so that this process has time for others meanwhile."""
 
     def __init__(
         self,
@@ -98,8 +115,10 @@ class Http:
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """Return `sampling.n` completions per prompt, in the order of the prompts.
 
-        `top_k` is sent only when set: few servers know it, and those that refuse it say so. Token ids are not known;
-        the tokens' texts are in `extra["tokens"]` when log-probs were asked for and the server gave them.
+        What shapes the draw beyond temperature and `top_p` is sent only when set, by the names that vLLM has: the
+        protocol knows the biases and the penalties for presence and frequency; a server that refuses others says so.
+        Token ids are not known; the tokens' texts are in `extra["tokens"]` when log-probs were asked for and the server
+        gave them.
 
         Raises:
             EngineTimeoutError: no answer before the deadline.
@@ -166,10 +185,9 @@ class Http:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
         }
-        if sampling.top_k:
-            body["top_k"] = sampling.top_k
-        if sampling.stop:
-            body["stop"] = list(sampling.stop)
+        body |= {
+            name: _plain(value) for name in _WHEN_SET if (value := getattr(sampling, name)) != getattr(_USUAL, name)
+        }
         if isinstance(prompt, str):
             if sampling.logprobs:
                 body["logprobs"] = 0
@@ -177,6 +195,14 @@ class Http:
         if sampling.logprobs:
             body["logprobs"] = True
         return f"{self.base_url}/chat/completions", body | {"messages": [dict(message) for message in prompt]}
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting as the protocol has it: lists, and an object for pairs."""
+    if not isinstance(value, tuple):
+        return value
+    pairs = all(isinstance(item, tuple) for item in value)
+    return {str(token): bias for token, bias in value} if pairs else list(value)
 
 
 def _completion(choice: Any, sampling: Sampling, url: str) -> Completion:

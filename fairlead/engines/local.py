@@ -21,9 +21,11 @@ import torch
 from fairlead import models
 from fairlead.engines.base import Completion, Sampling
 from fairlead.engines.endings import Endings
+from fairlead.engines.programs import Program
 from fairlead.engines.rows import Rows
 from fairlead.engines.sampler import Sampler, check_decoding
 from fairlead.engines.scoring import Row, score
+from fairlead.engines.writing import Line, write
 from fairlead.errors import EngineError, ModelError, RenderError, UsageError
 from fairlead.forward import attention
 from fairlead.forward.policy import Policy, pick_layout
@@ -32,6 +34,9 @@ from fairlead.render import Renderer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from fairlead.engines.desk import Desk
+    from fairlead.engines.streaming import Listener
 
 __all__ = ["Local"]
 
@@ -142,6 +147,13 @@ class Local:
             )
             made = dict(zip(distinct, sampler.run(distinct, samples)))
         return [[_copy(made[tuple(ids)][k % samples]) for k in range(sampling.n)] for ids in prompts]
+
+    def answer(
+        self, prompt: Prompt, index: int, sampling: Sampling, desk: Desk, tell: Listener | None = None
+    ) -> Program[Completion]:
+        """Make answer number `index` to a prompt as a program, told as it is written."""
+        rows = desk.rows(self)
+        return write([Line(self, rows, rows.open(), prompt)], index, sampling, tell=tell)
 
     @contextmanager
     def rows(self) -> Iterator[Rows]:

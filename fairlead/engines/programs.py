@@ -9,19 +9,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 __all__ = ["Ask", "Door", "Program", "Runner", "run", "together"]
 
 T = TypeVar("T")
 
+_LOOK_SECONDS = 0.05
+"""How long a round waits for work done elsewhere when nothing else is to be done."""
+
 
 class Door(Protocol):
     """Something that serves many wishes faster than one by one."""
 
     def serve(self, asked: Sequence[Any]) -> Sequence[Any]:
-        """Return one result per wish, in their order; no result depends on the other wishes."""
+        """Return one result per wish, in their order; no result depends on the other wishes.
+
+        A result that is made elsewhere may be a `Future`: its program waits for it, the others go on.
+        """
         ...
 
 
@@ -43,14 +50,22 @@ Program: TypeAlias = Generator[Sequence[Ask], list[Any], T]
 class _Running:
     number: int
     program: Generator[Sequence[Ask], list[Any], Any]
+    size: int
     asked: Sequence[Ask] = ()
+    results: list[Any] = field(default_factory=list)
+    """What was granted, `Future`s among it; empty until it was asked for."""
+
+    @property
+    def awaited(self) -> list[Future[Any]]:
+        """What is still being made."""
+        return [result for result in self.results if isinstance(result, Future) and not result.done()]
 
 
 class Runner:
     """Runs programs together; new ones may come at any time.
 
     Args:
-        at_once: most programs alive at a time.
+        at_once: most programs alive at a time, by their sizes; one that is larger runs alone.
         done: is told the number and the answer of every program that ends.
         failed: is told the number and the error of a program that raises; without it, the error is raised here.
     """
@@ -63,7 +78,7 @@ class Runner:
         failed: Callable[[int, Exception], None] | None = None,
     ):
         self.at_once, self.done, self.failed = at_once, done, failed
-        self._waiting: deque[tuple[int, Callable[[], Program[Any]]]] = deque()
+        self._waiting: deque[tuple[int, int, Callable[[], Program[Any]]]] = deque()
         self._alive: list[_Running] = []
         self._count = 0
 
@@ -72,9 +87,9 @@ class Runner:
         """Whether any program is alive or waits."""
         return bool(self._alive or self._waiting)
 
-    def add(self, start: Callable[[], Program[Any]]) -> int:
+    def add(self, start: Callable[[], Program[Any]], size: int = 1) -> int:
         """Take in a program, which `start` makes when its turn comes; return its number."""
-        self._waiting.append((self._count, start))
+        self._waiting.append((self._count, size, start))
         self._count += 1
         return self._count - 1
 
@@ -88,16 +103,19 @@ class Runner:
 
     def round(self) -> None:
         """Start what there is room for, serve all wishes, and let every program go on."""
-        while self._waiting and len(self._alive) < self.at_once:
-            number, start = self._waiting.popleft()
-            one = _Running(number, start())
+        while self._waiting and self._has_room(self._waiting[0][1]):
+            number, size, start = self._waiting.popleft()
+            one = _Running(number, start(), size)
             if self._go_on(one, None):
                 self._alive.append(one)
-        results = _served(self._alive)
+        _serve([one for one in self._alive if not one.results])
+        awaited = [one.awaited for one in self._alive]
+        if awaited and all(awaited):
+            wait([future for futures in awaited for future in futures], _LOOK_SECONDS, FIRST_COMPLETED)
         alive, self._alive = self._alive, []
         for k, one in enumerate(alive):
             try:
-                if self._go_on(one, results[one.number]):
+                if one.awaited or self._go_on(one, one.results):
                     self._alive.append(one)
             except BaseException:
                 self._alive += alive[k + 1 :]
@@ -110,10 +128,14 @@ class Runner:
             one.program.close()
         self._alive = []
 
+    def _has_room(self, size: int) -> bool:
+        return not self._alive or sum(one.size for one in self._alive) + size <= self.at_once
+
     def _go_on(self, one: _Running, results: list[Any] | None) -> bool:
         """Run a program to its next wish; say whether it goes on."""
+        one.results = []
         try:
-            one.asked = next(one.program) if results is None else one.program.send(results)
+            one.asked = next(one.program) if results is None else _resumed(one.program, results)
         except StopIteration as end:
             self.done(one.number, end.value)
             return False
@@ -129,13 +151,15 @@ def run(
     starts: Iterable[Callable[[], Program[T]]],
     *,
     at_once: int = 64,
+    size: int = 1,
     done: Callable[[int, T], None] | None = None,
 ) -> list[T]:
     """Run programs together; return their answers in order.
 
     Args:
         starts: makes each program, called when its turn comes.
-        at_once: most programs alive at a time.
+        at_once: most programs alive at a time, by their sizes.
+        size: of each program.
         done: is told the number and the answer of every program that ends.
 
     Raises:
@@ -150,7 +174,7 @@ def run(
 
     runner = Runner(at_once=at_once, done=take)
     for start in starts:
-        runner.add(start)
+        runner.add(start, size)
     try:
         while runner.busy:
             runner.round()
@@ -183,14 +207,22 @@ def together(programs: Sequence[Program[T]]) -> Program[list[T]]:
     return [answers[k] for k in range(len(programs))]
 
 
-def _served(alive: Sequence[_Running]) -> dict[int, list[Any]]:
-    """Serve every wish, each door's together; return the results by number of the program."""
-    by_door: dict[int, tuple[Door, list[tuple[int, int, Any]]]] = {}
-    results: dict[int, list[Any]] = {one.number: [None] * len(one.asked) for one in alive}
-    for one in alive:
+def _resumed(program: Program[Any], results: list[Any]) -> Sequence[Ask]:
+    """Give a program what it asked for, or the error of what was made elsewhere."""
+    try:
+        found = [result.result() if isinstance(result, Future) else result for result in results]
+    except Exception as error:
+        return program.throw(error)
+    return program.send(found)
+
+
+def _serve(asking: Sequence[_Running]) -> None:
+    """Serve every wish, each door's together."""
+    by_door: dict[int, tuple[Door, list[tuple[_Running, int, Any]]]] = {}
+    for one in asking:
+        one.results = [None] * len(one.asked)
         for k, ask in enumerate(one.asked):
-            by_door.setdefault(id(ask.door), (ask.door, []))[1].append((one.number, k, ask.what))
+            by_door.setdefault(id(ask.door), (ask.door, []))[1].append((one, k, ask.what))
     for door, wishes in by_door.values():
-        for (number, k, _), result in zip(wishes, door.serve([what for _, _, what in wishes]), strict=True):
-            results[number][k] = result
-    return results
+        for (one, k, _), result in zip(wishes, door.serve([what for _, _, what in wishes]), strict=True):
+            one.results[k] = result

@@ -1,19 +1,57 @@
-"""Tokens to text as it comes: nothing is said that a later token could change or a stop text would cut."""
+"""Answers told while they are written: nothing is said that a later token could change or a stop text would cut."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-__all__ = ["StopFilter", "TextStream", "stop_at"]
+__all__ = ["Listener", "StopFilter", "TextStream", "Token", "begun_stop", "revised", "stop_at"]
 
 _BROKEN = "\ufffd"
 """What decoders write for a character whose bytes are not all there."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of an answer, or one that could have stood there."""
+
+    spelled: bytes
+    """What it adds to the text."""
+    logprob: float
+    """Nats, of the untempered distribution that it was drawn from."""
+    top: tuple[Token, ...] = ()
+    """The likeliest tokens at its place."""
+    entropy: float | None = None
+    """Nats, of that distribution."""
+    source: str | None = None
+    """Who wrote it, where several models write."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears an answer while it is written."""
+
+    hear: Callable[[str, tuple[Token, ...]], None]
+    """Is told more text of the answer, perhaps none, and the tokens since the last time. What was said stands; the end
+    of the answer may be left to its `Completion`."""
+    top: int | None = None
+    """How many likeliest tokens are wanted with every token; None where no tokens are wanted."""
 
 
 def stop_at(text: str, stops: Sequence[str]) -> int | None:
     """Return where the stop text that is complete first begins (of several, the one that began first), or None."""
     found = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
     return min(found)[1] if found else None
+
+
+def begun_stop(text: str, stops: Sequence[str]) -> int:
+    """Return how many characters at the text's end may be the beginning of a stop text."""
+    return max((_begun(text, stop) for stop in stops), default=0)
+
+
+def _begun(text: str, stop: str) -> int:
+    most = min(len(stop) - 1, len(text))
+    return next((n for n in range(most, 0, -1) if text.endswith(stop[:n])), 0)
 
 
 class StopFilter:
@@ -35,8 +73,7 @@ class StopFilter:
         if at is not None:
             said, self.held, self.stopped = self.held[:at], "", True
             return said
-        keep = max((self._begun(stop) for stop in self.stops), default=0)
-        cut = len(self.held) - keep
+        cut = len(self.held) - begun_stop(self.held, self.stops)
         said, self.held = self.held[:cut], self.held[cut:]
         return said
 
@@ -44,11 +81,6 @@ class StopFilter:
         """Return what was held back and no longer has to be."""
         said, self.held = self.held, ""
         return said
-
-    def _begun(self, stop: str) -> int:
-        """Return how much of the text's end is a beginning of `stop`."""
-        most = min(len(stop) - 1, len(self.held))
-        return next((n for n in range(most, 0, -1) if self.held.endswith(stop[:n])), 0)
 
 
 class TextStream:
@@ -81,3 +113,24 @@ class TextStream:
         """Return the rest of the text, once the last token is in."""
         known, whole = self.decode(self.ids[self._start : self._read]), self.decode(self.ids[self._start :])
         return self.filter.feed(whole[len(known) :]) + self.filter.end()
+
+
+def revised(listener: Listener | None, settled: Callable[[str], str]) -> Listener | None:
+    """Return who hears the text as it is written, and tells `listener` what it becomes.
+
+    Args:
+        listener: whom to tell.
+        settled: the text so far -> the beginning of what it becomes that no more text can change.
+    """
+    if listener is None:
+        return None
+    text, said = "", 0
+
+    def hear(more: str, tokens: tuple[Token, ...]) -> None:
+        nonlocal text, said
+        text += more
+        sure = settled(text)
+        listener.hear(sure[said:], tokens)
+        said = max(said, len(sure))
+
+    return Listener(hear, listener.top)

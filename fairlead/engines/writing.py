@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fairlead.engines.base import Completion, FinishReason, Sampling
@@ -18,15 +19,13 @@ from fairlead.engines.draw import choose, row_generator, token_logprob
 from fairlead.engines.endings import Endings
 from fairlead.engines.programs import Program
 from fairlead.engines.rows import Row, Rows, Seen
+from fairlead.engines.streaming import Listener, TextStream, Token
 
 if TYPE_CHECKING:
     from fairlead.engines.local import Local
     from fairlead.messages import Prompt
 
-__all__ = ["Line", "Told", "write"]
-
-Told = Callable[[int, Seen], Any]
-"""Is told each token and what the first model said where it was drawn."""
+__all__ = ["Drawn", "Line", "Teller", "write"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,74 @@ class Line:
     """What it is asked."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A token and what is told of it."""
+
+    token: int
+    """Its id."""
+    logprob: float
+    """Nats, of the untempered distribution that it was drawn from."""
+    entropy: float | None = None
+    """Nats, of that distribution."""
+    best: tuple[tuple[int, float], ...] = ()
+    """The likeliest tokens at its place and their log-probs."""
+
+    @classmethod
+    def of(cls, logits: Tensor, token: int, top: int) -> Drawn:
+        """Return what is told of a token drawn from the distribution of `logits` [V], with the `top` likeliest ones."""
+        logprobs = torch.log_softmax(logits.float(), -1)
+        best = [int(one) for one in logprobs.topk(top).indices] if top else []
+        entropy = float(torch.special.entr(logprobs.exp()).sum())
+        return cls(token, float(logprobs[token]), entropy, tuple((one, float(logprobs[one])) for one in best))
+
+    def told(self, spelled: Callable[[int], bytes], source: str | None = None) -> Token:
+        """Return it as it is told; `spelled` gives the bytes of a token at its place."""
+        best = tuple(Token(spelled(token), logprob) for token, logprob in self.best)
+        return Token(spelled(self.token), self.logprob, best, self.entropy, source)
+
+
+class Teller:
+    """Tells an answer token by token.
+
+    Args:
+        listener: whom.
+        local: whose tokens they are.
+        stop: texts that end the answer.
+        raw: whether it continues raw text.
+    """
+
+    def __init__(self, listener: Listener, local: Local, stop: Sequence[str], *, raw: bool):
+        self.listener, self.renderer = listener, local.renderer
+        self.stream = TextStream(partial(self.renderer.decode, raw=raw), stop)
+        self.told = 0
+        """Tokens told."""
+        self._waiting: list[Token] = []
+
+    def tell(self, token: int, drawn: Callable[[int], Drawn]) -> None:
+        """Tell a token, unless it is one that ends a turn; `drawn` knows it given how many likeliest ones to tell."""
+        self.told += 1
+        if token in self.renderer.stops:
+            return
+        if self.listener.top is not None:
+            self._waiting.append(drawn(self.listener.top).told(self._spelled))
+        text = self.stream.feed(token)
+        if text:
+            self._hear(text)
+
+    def end(self) -> None:
+        """Tell the tokens whose text is not said yet; the text itself comes with the whole answer."""
+        if self._waiting:
+            self._hear("")
+
+    def _hear(self, text: str) -> None:
+        self.listener.hear(text, tuple(self._waiting))
+        self._waiting.clear()
+
+    def _spelled(self, token: int) -> bytes:
+        return self.renderer.spelling.spelled([token], self.stream.ids)
+
+
 def write(
     lines: Sequence[Line],
     index: int,
@@ -50,7 +117,7 @@ def write(
     *,
     combine: Callable[[Sequence[Seen]], Tensor] | None = None,
     stopping: Local | None = None,
-    tell: Told | None = None,
+    tell: Listener | None = None,
 ) -> Program[Completion]:
     """Write answer number `index` to the prompts of the models that read it.
 
@@ -61,7 +128,7 @@ def write(
         combine: what the models see after the same tokens -> logits [1, V] that are drawn from; by default the first
             one's.
         stopping: whose end-of-turn tokens end the answer, and whose decoding is its text; by default the first one.
-        tell: is told every token.
+        tell: is told the answer as it is written; its log-probs are those of the distribution drawn from.
 
     Raises:
         RenderError, EngineError: a prompt that cannot be rendered, or that leaves no room for an answer.
@@ -74,6 +141,7 @@ def write(
         room = min(one.local.room(ids, sampling.max_tokens) for one, ids in zip(lines, prompts))
         decode = partial(ends.renderer.decode, raw=isinstance(first.prompt, str))
         endings = Endings(decode, ends.renderer.stops, sampling.stop)
+        teller = Teller(tell, ends, sampling.stop, raw=isinstance(first.prompt, str)) if tell else None
         draws = row_generator(sampling.seed, prompts[0], index)
         fed: Sequence[Sequence[int]] = prompts
         while not said or not (endings.reached(said) or len(said) >= room):
@@ -83,12 +151,14 @@ def write(
             said.append(int(token[0]))
             if sampling.logprobs:
                 logprobs.append(float(token_logprob(logits, token)[0]))
-            if tell is not None:
-                tell(said[-1], seen[0])
+            if teller is not None:
+                teller.tell(said[-1], partial(Drawn.of, logits[0], said[-1]))
             fed = [said[-1:]] * len(lines)
     finally:
         for one in lines:
             one.rows.drop(one.row)
+    if teller is not None:
+        teller.end()
     said, text, ended = endings.cut(said)
     kept = np.array(logprobs[: len(said)], dtype=np.float32) if sampling.logprobs else None
     return Completion(text, said, kept, FinishReason.STOP if ended else FinishReason.LENGTH)

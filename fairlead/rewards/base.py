@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from fairlead.errors import UsageError
 from fairlead.messages import Prompt
 
-__all__ = ["Bounded", "Reward", "Rewards", "check_lengths"]
+__all__ = ["Bounded", "Reward", "RewardSpec", "Rewards", "check_lengths"]
+
+RewardSpec: TypeAlias = Annotated[Any, "a reward"]
+"""Who values: a catalog name, a mapping of `name` and fields, or a reward."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,11 @@ class Rewards:
 
 @runtime_checkable
 class Reward(Protocol):
-    """Anything that values completions."""
+    """Anything that values completions.
+
+    A reward whose class says in `adjustable: ClassVar[tuple[str, ...]]` which fields anybody may set can be named by
+    those who are served: it reads no file, asks no model and runs nobody's code.
+    """
 
     def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> Rewards:
         """Value completion i as an answer to prompt i; both have length N."""

@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,6 +31,8 @@ class HarborReward:
 
     axis: str = "total"
     """One of `fairlead.harbor.AXES`: total, right, correct, harmless, honest, polite, brief, ..."""
+
+    adjustable: ClassVar[tuple[str, ...]] = ("axis",)
 
     def __post_init__(self) -> None:
         if self.axis not in harbor.AXES:
@@ -58,6 +61,8 @@ class HarborProxy:
     """Standard deviation of the Gaussian noise added, in units of the proxy."""
     seed: int = 0
     """Seed of the noise; the same prompt and completion always get the same noise."""
+
+    adjustable: ClassVar[tuple[str, ...]] = ("proxy", "noise", "seed")
 
     def __post_init__(self) -> None:
         known = (*harbor.PROXIES, "noisy_total")

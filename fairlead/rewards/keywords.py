@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,6 +37,8 @@ class KeywordReward:
     """Whether only all of them count: 1 or 0."""
     inflections: bool = True
     """Whether other forms of an English noun or verb will do ("threw" for "throw")."""
+
+    adjustable: ClassVar[tuple[str, ...]] = ("words", "hard", "inflections")
 
     def __post_init__(self) -> None:
         if not self.words and self.find is None:

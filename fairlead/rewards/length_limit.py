@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -39,6 +39,8 @@ class LengthLimit:
     """What is counted."""
     hard: bool = False
     """Whether a text beyond a limit counts nothing at all, however near."""
+
+    adjustable: ClassVar[tuple[str, ...]] = ("at_most", "at_least", "unit", "hard")
 
     def __post_init__(self) -> None:
         if self.at_most is None and not self.at_least and self.find is None:

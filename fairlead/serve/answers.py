@@ -12,8 +12,9 @@ from fairlead.decoding.base import Decoder
 from fairlead.engines.base import Completion, Engine
 from fairlead.engines.cache import Cache
 from fairlead.engines.local import Local
+from fairlead.engines.streaming import Token
 from fairlead.messages import Prompt
-from fairlead.serve.worker import Piece, Token
+from fairlead.serve.worker import Piece
 
 __all__ = ["CHAT", "TEXT", "Form", "Words", "counter"]
 
@@ -82,6 +83,10 @@ class Form:
     """Whose tokens are counted; None where nobody knows."""
     prompt: Prompt
     """What was asked."""
+    method: str | None
+    """Catalog name of the decoding method that answers; None for a plain model."""
+    stats: bool
+    """Whether it is told what the method did."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Of this answer."""
     created: int = field(default_factory=lambda: int(time.time()))
@@ -114,7 +119,8 @@ class Form:
                 }
             )
         usage = self.usage([own[-1].completion for own in pieces if own[-1].completion is not None])
-        return {**self.head(self.words.kind), "choices": choices, "usage": usage}
+        body = {**self.head(self.words.kind), "choices": choices, "usage": usage}
+        return body | ({"steering": choices[0]["steering"]} if len(choices) == 1 and self.method else {})
 
     def first(self, index: int) -> dict[str, Any]:
         """Return the event that opens an answer."""
@@ -132,8 +138,9 @@ class Form:
             told = {"logprobs": self.logprobs(list(piece.tokens))} if logprobs and piece.tokens else {}
             events.append(self.event(piece.index, self.words.piece(piece.text), **told))
         if piece.completion is not None:
-            event = self.event(piece.index, self.words.closing, finish_reason=str(piece.completion.finish_reason))
-            events.append({**event, **self.extra(piece.completion)})
+            extra, reason = self.extra(piece.completion), str(piece.completion.finish_reason)
+            event = self.event(piece.index, self.words.closing, finish_reason=reason, **extra)
+            events.append({**event, **extra})
         return events
 
     def usage_event(self, completions: Sequence[Completion]) -> dict[str, Any]:
@@ -156,11 +163,15 @@ class Form:
         return {"content": [self._token(token) for token in tokens], "refusal": None}
 
     def extra(self, completion: Completion) -> dict[str, Any]:
-        """Return what a decoding method tells besides."""
-        return {"fairlead": completion.extra} if completion.extra else {}
+        """Return which decoding method answered and what it tells of that."""
+        if self.method is None:
+            return {}
+        return {"steering": {"method": self.method, **(completion.extra if self.stats else {})}}
 
     def _token(self, token: Token) -> dict[str, Any]:
-        return {**_spelled(token), "top_logprobs": [_spelled(other) for other in token.top]}
+        told = {"entropy": token.entropy, "source": token.source}
+        known = {name: value for name, value in told.items() if value is not None}
+        return {**_spelled(token), "top_logprobs": [_spelled(other) for other in token.top], **known}
 
 
 def _spelled(token: Token) -> dict[str, Any]:

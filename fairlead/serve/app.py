@@ -19,9 +19,10 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from fairlead.engines.base import Engine
-from fairlead.errors import EngineError, FairleadError, RenderError, UnsupportedError, UsageError
+from fairlead.errors import EngineError, FairleadError, RenderError, UnknownNameError, UsageError
 from fairlead.serve import schema
 from fairlead.serve.answers import CHAT, TEXT, Form, Words, counter
+from fairlead.serve.methods import Method, Methods, Served, described, method_name
 from fairlead.serve.worker import Job, Piece, Worker
 
 __all__ = ["Limits", "create_app"]
@@ -30,7 +31,7 @@ _ALIVE_SECONDS = 15.0
 """A stream without news says so after this long."""
 _LOOK_SECONDS = 0.25
 """How often it is asked whether a client is still there."""
-_CLIENT_ERRORS = (UsageError, UnsupportedError, RenderError, EngineError)
+_CLIENT_ERRORS = (UsageError, RenderError, EngineError)
 """What a request can be at fault for."""
 
 
@@ -87,8 +88,8 @@ def create_app(engines: Mapping[str, Engine], *, keys: Sequence[str] = (), limit
 
 class _Server:
     def __init__(self, engines: Mapping[str, Engine], keys: Sequence[str], limits: Limits):
-        self.engines, self.keys, self.limits = dict(engines), [key.encode() for key in keys], limits
-        self.fingerprints = {name: engine.fingerprint for name, engine in engines.items()}
+        self.keys, self.limits = [key.encode() for key in keys], limits
+        self.methods = Methods(engines, rows=limits.rows)
         self.worker = Worker(rows=limits.rows, waiting=limits.waiting)
         self.metrics = _Metrics(self.worker)
         self.started = int(time.time())
@@ -120,11 +121,11 @@ class _Server:
 
     async def models(self, request: Request) -> dict[str, Any]:
         self._admit(request)
-        return {"object": "list", "data": [self._described(name) for name in self.engines]}
+        return {"object": "list", "data": [self._described(name) for name in self.methods.served]}
 
     async def model(self, request: Request, name: str) -> dict[str, Any]:
         self._admit(request)
-        self._engine(name)
+        await self._served(name)
         return self._described(name)
 
     async def chat(self, request: Request) -> Response:
@@ -134,7 +135,8 @@ class _Server:
         return await self._answer(request, schema.CompletionRequest, TEXT)
 
     def _described(self, name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self.started, "owned_by": "fairlead"}
+        told = described(self.methods.served[name].engine)
+        return {"id": name, "object": "model", "created": self.started, "owned_by": "fairlead", "fairlead": told}
 
     def _admit(self, request: Request) -> None:
         given = request.headers.get("authorization", "").removeprefix("Bearer ").strip().encode()
@@ -145,12 +147,15 @@ class _Server:
                 401, "the API key is missing or wrong", code="invalid_api_key", WWW_Authenticate="Bearer"
             )
 
-    def _engine(self, name: str) -> Engine:
-        if name not in self.engines:
-            known = ", ".join(self.engines)
-            message = f"there is no model {name!r}; served: {known}"
-            raise _RefusedError(404, message, param="model", code="model_not_found")
-        return self.engines[name]
+    async def _served(self, name: str, asked: Sequence[Method] = ()) -> Served:
+        try:
+            return await run_in_threadpool(self.methods.find, name, asked)
+        except UnknownNameError as error:
+            served = error.kind == "served model"
+            status, code = (404, "model_not_found") if served else (400, None)
+            raise _RefusedError(status, str(error), param=error.place, code=code) from None
+        except FairleadError as error:
+            raise _RefusedError(400, str(error), param=error.place) from None
 
     async def _read(self, request: Request, kind: type[schema.Request]) -> schema.Request:
         body = b""
@@ -161,20 +166,25 @@ class _Server:
         try:
             return kind.model_validate_json(body)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise _bad(first) from None
+            raise _bad(error.errors()[0], body) from None
 
     async def _answer(self, request: Request, kind: type[schema.Request], words: Words) -> Response:
         self._admit(request)
         asked = await self._read(request, kind)
-        engine = self._engine(asked.model)
+        served = await self._served(asked.model, asked.methods)
         sampling = asked.sampling(self.limits.max_tokens)
         if sampling.max_tokens > self.limits.max_tokens:
             message = f"max_tokens: at most {self.limits.max_tokens} are written here"
             raise _RefusedError(400, message, param="max_tokens")
-        told = Form(words, asked.model, self.fingerprints[asked.model], counter(engine), asked.prompt_of_model)
-        if asked.top is not None and told.counts is not engine:
-            raise _RefusedError(400, f"{asked.model} has no log-probs of single tokens", param="logprobs")
+        told = Form(
+            words,
+            asked.model,
+            served.fingerprint,
+            counter(served.engine),
+            asked.prompt_of_model,
+            method=method_name(served.engine),
+            stats=all(one.return_stats for one in asked.methods),
+        )
         heard: asyncio.Queue[Piece | Exception | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -182,7 +192,9 @@ class _Server:
             loop.call_soon_threadsafe(heard.put_nowait, what)
 
         try:
-            job = self.worker.submit(engine, asked.prompt_of_model, sampling, tell, top=asked.top or 0)
+            job = self.worker.submit(
+                served.engine, asked.prompt_of_model, sampling, tell, choices=asked.n, top=asked.top
+            )
         except queue.Full:
             self.metrics.requests.labels(asked.model, "refused").inc()
             raise _RefusedError(429, "too many requests wait here", Retry_After="1") from None
@@ -270,7 +282,8 @@ class _Hearing:
         if count:
             self._count("failed", None)
         if isinstance(error, FairleadError):
-            return _RefusedError(400 if isinstance(error, _CLIENT_ERRORS) else 500, str(error))
+            status = 400 if isinstance(error, _CLIENT_ERRORS) else 500
+            return _RefusedError(status, str(error), param=error.place if error.place == "logprobs" else None)
         return _RefusedError(500, f"{type(error).__name__}: the answer could not be made")
 
     def _count(self, outcome: str, usage: dict[str, int] | None) -> None:
@@ -285,9 +298,20 @@ def _event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body, ensure_ascii=False, default=str)}\n\n"
 
 
-def _bad(found: Any) -> _RefusedError:
+def _path(loc: Sequence[Any], body: Any) -> str | None:
+    """Return the place of an error in a body, without the names that pydantic gives to the branches of a choice."""
+    path: list[str] = []
+    for part in loc:
+        inside = part in body if isinstance(body, dict) else isinstance(body, list) and isinstance(part, int)
+        if inside:
+            path, body = [*path, str(part)], body[part]
+    missing = loc[-1] if loc and isinstance(body, dict) and loc[-1] not in path else None
+    return ".".join([*path, str(missing)] if missing is not None else path) or None
+
+
+def _bad(found: Any, body: bytes) -> _RefusedError:
     """Turn what pydantic found wrong into an error that names the field."""
-    param = ".".join(str(part) for part in found["loc"]) or None
+    param = _path(found["loc"], json.loads(body)) if found["loc"] else None
     message = found["msg"].removeprefix("Value error, ")
     if param is None and ": " in message:
         param = message.partition(":")[0]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairlead.engines.base import Sampling
+from fairlead.serve.methods import Method
 
 __all__ = ["ChatRequest", "CompletionRequest", "Request"]
 
@@ -50,13 +51,15 @@ class Request(_Strict, ABC):
     top_k: Annotated[int, Field(ge=0)] = 0
     """Tokens kept by probability; 0 keeps all."""
     seed: int = 0
-    """Answer i of a prompt depends on this and i alone."""
+    """Answer i is what a request for one answer with this seed + i gives."""
     stop: str | _Stop | None = None
     """Texts that end an answer."""
     stream: bool = False
     """Whether the answer comes piece by piece."""
     stream_options: _StreamOptions | None = None
     """With `include_usage`, a stream's last event counts tokens."""
+    steering: Method | list[Method] | None = None
+    """The decoding method of this request, or several, the outermost first."""
     user: str | None = None
     """Not used."""
     metadata: dict[str, Any] | None = None
@@ -81,6 +84,11 @@ class Request(_Strict, ABC):
         """Most tokens per answer, or None where the request leaves it to the server."""
 
     @property
+    def methods(self) -> list[Method]:
+        """The decoding methods of this request, the outermost first."""
+        return [] if self.steering is None else [self.steering] if isinstance(self.steering, Method) else self.steering
+
+    @property
     def top(self) -> int | None:
         """How many likeliest tokens are told at each place; None for no log-probs."""
         return None
@@ -93,10 +101,8 @@ class Request(_Strict, ABC):
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
-            n=self.n,
             stop=stop,
             seed=self.seed,
-            logprobs=self.top is not None,
         )
 
 

@@ -14,6 +14,7 @@ from fairlead.decoding.base import EngineSpec, TokenDecoder
 from fairlead.decoding.steering import Steering
 from fairlead.decoding.vectors import SteeringVector
 from fairlead.engines import Completion, Local, Sampling
+from fairlead.engines.desk import Desk
 from fairlead.engines.shifts import blocks
 from fairlead.errors import DataError, EngineError, ModelError, UnknownNameError, UnsupportedError, UsageError
 
@@ -167,9 +168,9 @@ def test_a_relative_coefficient_counts_in_lengths(llama):
 
 
 def test_samples_of_one_prompt_share_its_computation(llama):
-    with steered(llama, 2.0)._rows() as rows:
+    with Desk() as desk:
         engine = steered(llama, 2.0)
-        sampling = replace(SAMPLED, n=1)
+        rows, sampling = engine.rows_from(desk), replace(SAMPLED, n=1)
         starts = [lambda k=k: engine.program(PROMPTS[0], k, sampling, rows) for k in range(6)]
         answers = fairlead.engines.programs.run(starts)
         prompt = len(llama.renderer.prompt(PROMPTS[0]))

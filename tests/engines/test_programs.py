@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from fairlead.engines.programs import Ask, run
+from fairlead.engines.programs import Ask, Runner, run
 
 
 class Doubling:
@@ -76,3 +79,52 @@ def test_an_error_closes_the_others():
     with pytest.raises(KeyError):
         run([patient, broken])
     assert closed == [True]
+
+
+class Elsewhere:
+    """A door whose results come from another thread, when it is told to go on."""
+
+    def __init__(self, pool):
+        self.pool, self.go = pool, threading.Event()
+
+    def serve(self, asked):
+        def made(number):
+            assert self.go.wait(10)
+            return 1 / (number - 3)
+
+        return [self.pool.submit(made, number) for number in asked]
+
+
+def test_others_go_on_while_one_waits_for_work_done_elsewhere():
+    with ThreadPoolExecutor(2) as pool:
+        slow, door = Elsewhere(pool), Doubling()
+        order = []
+
+        def waiting():
+            (number,) = yield [Ask(slow, 4)]
+            order.append("waited")
+            return number
+
+        def quick():
+            yield from doubling(door, 1, 5)
+            order.append("quick")
+            slow.go.set()
+
+        assert run([waiting, quick]) == [1.0, None]
+        assert order == ["quick", "waited"]
+        with pytest.raises(ZeroDivisionError):
+            run([lambda: (yield [Ask(slow, 3)])])
+
+
+def test_a_large_program_takes_the_room_of_several():
+    door = Doubling()
+    runner = Runner(at_once=4, done=lambda *_: None)
+    for size in (3, 2, 9, 1):
+        runner.add(lambda: doubling(door, 1, 1), size)
+    while runner.busy:
+        runner.round()
+    assert [len(call) for call in door.calls] == [1, 1, 1, 1]
+    runner.add(lambda: doubling(door, 1, 1), 3)
+    runner.add(lambda: doubling(door, 1, 1), 1)
+    runner.round()
+    assert len(door.calls[-1]) == 2

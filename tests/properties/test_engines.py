@@ -18,6 +18,9 @@ import pytest
 import fairlead
 from fairlead import catalog
 from fairlead.engines import Cache, Completion, Engine, FinishReason, Http, Sampling
+from fairlead.engines.desk import Desk
+from fairlead.engines.programs import run
+from fairlead.engines.streaming import Listener
 from fairlead.errors import EngineError, FairleadError, UnsupportedError, UsageError
 
 MODEL = "harbor:aligned-300k"
@@ -213,3 +216,55 @@ def test_logprobs_or_a_clear_no(engine):
         np.testing.assert_allclose(values, alone, atol=1e-4)
     assert len(scored[1]) == 1  # the end of turn alone
     assert len(scored[2]) > len(scored[1])
+
+
+def heard(engine: Engine, sampling: Sampling, top: int | None = None):
+    """Every answer as a program beside all others: what was said, the tokens told, the completion."""
+    said = [["" for _ in range(sampling.n)] for _ in PROMPTS]
+    tokens = [[[] for _ in range(sampling.n)] for _ in PROMPTS]
+
+    def listener(i, k):
+        def hear(text, more):
+            said[i][k] += text
+            tokens[i][k] += more
+
+        return Listener(hear, top)
+
+    with Desk() as desk:
+        places = [(i, k) for i in range(len(PROMPTS)) for k in range(sampling.n)]
+        starts = [partial(desk.answer, engine, PROMPTS[i], k, sampling, listener(i, k)) for i, k in places]
+        made = run(starts)
+    return said, tokens, [made[i * sampling.n : (i + 1) * sampling.n] for i in range(len(PROMPTS))]
+
+
+@every
+def test_streaming_equals_not_streaming(engine):
+    for sampling in (random(engine), GREEDY, replace(GREEDY, stop=("the", " i"))):
+        wanted = engine.generate(PROMPTS, sampling)
+        said, tokens, made = heard(engine, sampling)
+        assert texts(made) == texts(wanted)
+        assert [[c.finish_reason for c in row] for row in made] == [[c.finish_reason for c in row] for row in wanted]
+        assert [[set(c.extra) for c in row] for row in made] == [[set(c.extra) for c in row] for row in wanted]
+        for row, streams, told in zip(wanted, said, tokens):
+            assert all(answer.text.startswith(stream) for answer, stream in zip(row, streams))
+            assert not any(told)
+
+
+@every
+def test_tokens_told_spell_the_answer(engine):
+    _, tokens, made = heard(engine, GREEDY, top=2)
+    if not any(told for row in tokens for told in row):
+        return  # asked as a whole
+    for (answer,), (told,) in zip(made, tokens):
+        assert answer.text in b"".join(token.spelled for token in told).decode(errors="replace")
+        for token in told:
+            assert token.logprob <= 0
+            assert all(best.logprob >= other.logprob for best, other in zip(token.top, token.top[1:]))
+
+
+def test_decoders_are_heard_while_they_write():
+    """Those whose answer is not chosen among whole ones say more than nothing before the end."""
+    for name in sorted(set(DECODERS) - {"best_of_n", "worst_of_n"}):
+        made = catalog.build("decoder", name, **catalog.find("decoder", name).load().example)
+        said, *_ = heard(made, GREEDY)
+        assert any(stream for row in said for stream in row), name

@@ -80,7 +80,7 @@ def test_answers_are_the_librarys_whatever_else_is_asked(client):
 
     with ThreadPoolExecutor(5) as pool:
         together = list(pool.map(ask, QUESTIONS))
-    assert together == [[c.text for c in drawn(question, n=3)] for question in QUESTIONS]
+    assert together == [[drawn(question, seed=4 + k)[0].text for k in range(3)] for question in QUESTIONS]
 
 
 def test_greedy_answer_with_its_counts(client):
@@ -157,10 +157,10 @@ def test_a_decoder_answers_and_tells_what_it_did(client):
     (wanted,) = BEST.generate([messages("hello")], Sampling(max_tokens=12, seed=4))[0]
     made = client.chat.completions.create(**asked)
     assert made.choices[0].message.content == wanted.text
-    assert made.choices[0].model_extra["fairlead"]["candidates"] == wanted.extra["candidates"]
+    assert made.choices[0].model_extra["steering"]["candidates"] == wanted.extra["candidates"]
     events = list(client.chat.completions.create(**asked, stream=True))
     assert "".join(event.choices[0].delta.content or "" for event in events) == wanted.text
-    assert events[-1].model_extra["fairlead"]["chosen"] == wanted.extra["chosen"]
+    assert events[-1].model_extra["steering"]["chosen"] == wanted.extra["chosen"]
 
 
 def test_models(client):
