@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -150,6 +151,39 @@ def test_chat_and_text_go_to_their_own_paths(server):
     wanted = {"model": "tiny", "max_tokens": 7, "temperature": 0.5, "top_p": 0.9, "top_k": 4, "stop": ["END"], "n": 2}
     assert wanted.items() <= chat_body.items()
     assert chat_body["messages"] == CHAT
+
+
+SET = {
+    "top_k": (4, 4),
+    "min_p": (0.1, 0.1),
+    "stop": (("END",), ["END"]),
+    "stop_token_ids": ((5, 6), [5, 6]),
+    "min_tokens": (3, 3),
+    "ignore_eos": (True, True),
+    "logit_bias": ({7: -100.0, 5: 2.0}, {"5": 2.0, "7": -100.0}),
+    "presence_penalty": (0.5, 0.5),
+    "frequency_penalty": (-0.5, -0.5),
+    "repetition_penalty": (1.2, 1.2),
+}
+
+
+def test_every_way_of_drawing_is_sent_and_only_when_it_is_set(server):
+    engine, always = Http(server.url, "tiny"), {"model", "max_tokens", "temperature", "top_p", "n", "seed"}
+    engine.generate([CHAT, "text"], Sampling())
+    engine.generate([CHAT, "text"], Sampling(**{name: given for name, (given, _) in SET.items()}))
+    for path, body, _ in server.seen[:2]:
+        assert set(body) == {*always, "messages" if "chat" in path else "prompt"}
+    for path, body, _ in server.seen[2:]:
+        assert {name: body[name] for name in SET} == {name: sent for name, (_, sent) in SET.items()}
+        assert set(body) == {*always, *SET, "messages" if "chat" in path else "prompt"}
+    known = {f.name for f in fields(Sampling)}
+    assert known - always - set(SET) == {"logprobs"}
+
+
+def test_a_server_without_a_setting_says_so(server):
+    server.plan = [lambda h: h.reply(400, {"error": {"message": "Unrecognized request argument: min_p"}})]
+    with pytest.raises(EngineError, match="status 400: Unrecognized request argument: min_p"):
+        Http(server.url, "tiny").generate([CHAT], Sampling(min_p=0.1))
 
 
 def test_order_is_kept_and_concurrency_bounded(server):
