@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import openai
 import pytest
-import uvicorn
+from running_server import Running
 
 import fairlead
 from fairlead.engines import Sampling
-from fairlead.serve.app import Limits, create_app
+from fairlead.serve.app import Limits
 
 LOCAL = fairlead.engine("harbor:aligned-300k")
 BEST = fairlead.decoder("best_of_n", engine=LOCAL, reward={"name": "harbor_proxy", "proxy": "polite_count"}, n=3)
@@ -31,23 +31,6 @@ KEY = "secret-1"
 
 def messages(question):
     return [{"role": "user", "content": question}]
-
-
-class Running:
-    """A server in a thread of its own, at a free port."""
-
-    def __init__(self, engines, **options):
-        config = uvicorn.Config(create_app(engines, **options), port=0, log_level="error")
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
-
-    def stop(self):
-        self.server.should_exit = True
-        self.thread.join(10)
 
 
 @pytest.fixture(scope="module")
