@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 import httpx
 import uvicorn
@@ -13,12 +12,11 @@ from fairlead.serve.app import create_app
 
 
 class Running:
-    """Serves engines until it is stopped; `change` may add to the application first."""
+    """Serves engines until it is stopped."""
 
-    def __init__(self, engines, *, change: Callable = lambda app: None, **options):
-        app = create_app(engines, **options)
-        change(app)
-        self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    def __init__(self, engines, **options):
+        config = uvicorn.Config(create_app(engines, **options), port=0, log_level="error")
+        self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
         while not self.server.started:

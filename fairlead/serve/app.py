@@ -23,6 +23,7 @@ from fairlead.errors import EngineError, FairleadError, RenderError, UnknownName
 from fairlead.serve import schema
 from fairlead.serve.answers import CHAT, TEXT, Form, Words, counter
 from fairlead.serve.methods import Method, Methods, Served, described, method_name
+from fairlead.serve.page import add_page
 from fairlead.serve.worker import Job, Piece, Worker
 
 __all__ = ["Limits", "create_app"]
@@ -106,6 +107,7 @@ class _Server:
         ]
         for path, handler, methods in paths:
             self.app.add_api_route(path, handler, methods=methods, response_model=None)
+        add_page(self.app)
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:

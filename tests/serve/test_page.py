@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 
 import httpx
 import pytest
+from browser import Page, browser_missing, open_browser
 from running_server import Running
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select, WebDriverWait
 
 import fairlead
 from fairlead.engines import Completion
-from fairlead.serve.page import add_page
 
-OPTIONS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync --hide-scrollbars --window-size=1200,900"
-)
 ALIGNED, BASE = fairlead.engine("harbor:aligned-300k"), fairlead.engine("harbor:base-300k")
 HTML = "<img src=x onerror=\"window.harmed=1\"><script>window.harmed=1</script> & 'plain'"
 KEY = "secret-1"
@@ -59,66 +50,18 @@ ENGINES = {
 
 @pytest.fixture(scope="module")
 def server():
-    running = Running(ENGINES, change=add_page)
+    running = Running(ENGINES)
     yield running
     running.stop()
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
+    if browser_missing():
         pytest.skip("the page is tested in Chromium: install chromium and chromedriver (Debian: chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for option in [*OPTIONS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(driver))
+    browser = open_browser(tmp_path_factory.mktemp("chromium"))
     yield browser
     browser.quit()
-
-
-class Page:
-    """What a person does and sees."""
-
-    def __init__(self, browser):
-        self.browser = browser
-
-    def all(self, selector, within=None):
-        return (within or self.browser).find_elements(By.CSS_SELECTOR, selector)
-
-    def one(self, selector, within=None):
-        return self.until(lambda: next((e for e in self.all(selector, within) if e.is_displayed()), None), selector)
-
-    def until(self, holds, what="it"):
-        return WebDriverWait(self.browser, 15, 0.02).until(lambda _: holds(), f"waited for {what}")
-
-    def choose(self, pane, model):
-        Select(self.all(".pane select[name=model]")[pane]).select_by_visible_text(model)
-
-    def set(self, pane, label, value):
-        box = self.all(".pane")[pane]
-        if not self.one("details", box).get_attribute("open"):
-            self.one("summary", box).click()
-        (field,) = [e for e in self.all("label", box) if e.text.split("\n")[0].strip().lower() == label]
-        field = self.one("input, textarea", field)
-        field.clear()
-        field.send_keys(str(value))
-
-    def send(self, question):
-        self.one("#question").send_keys(question + Keys.ENTER)
-
-    def ask(self, question):
-        """Send a question and return the texts of the answers to it."""
-        self.send(question)
-        self.until(lambda: self.all("#send")[0].is_displayed(), "the end of the answers")
-        return [said.get_property("textContent") for said in self.all(".turn:last-child .said")]
-
-    def peek(self, token):
-        ActionChains(self.browser).move_to_element(token).perform()
-        return self.one("#peek")
 
 
 @pytest.fixture
@@ -247,6 +190,39 @@ def test_what_a_method_did_is_shown(page, server):
     assert wanted["message"]["content"].strip() in chosen.text
 
 
+def test_writers_are_told_apart(page, server):
+    page.choose(0, "nudged")
+    told = asked(server, "nudged", "hello", logprobs=True)
+    assert page.ask("hello") == [told["message"]["content"]]
+    writers = [one["source"] for one in told["logprobs"]["content"]]
+    assert set(writers) == {"base", "nudge"}
+    tokens = page.all(".said .token")
+    assert len(tokens) == len(writers)
+    assert page.all("[name=colour][value=source]")[0].is_selected()
+    colours = {one.text: one.value_of_css_property("background-color") for one in page.all("#legend .token")}
+    assert len(set(colours.values())) == 2
+    assert [token.value_of_css_property("background-color") for token in tokens] == [colours[one] for one in writers]
+    for source in ("base", "nudge"):
+        share = writers.count(source) / len(writers)
+        assert f"{source} {100 * share:.1f} %" in page.one(".shares").text
+        assert page.one(".writer", page.peek(tokens[writers.index(source)])).text == source
+    page.one("[name=colour][value=probability] + span").click()
+    assert len(page.all("#legend .token")) == 5
+
+
+def test_settings_of_a_method_are_sent(page, server):
+    page.choose(0, "nudged")
+    page.set(0, "gamma", 1)
+    page.set(0, "agree", False)
+    wanted = asked(server, "nudged", "hello", steering={"params": {"gamma": 1.0, "agree": False}})
+    assert wanted["message"]["content"] != asked(server, "nudged", "hello")["message"]["content"]
+    assert page.ask("hello") == [wanted["message"]["content"]]
+    assert "gamma 1 · agree false" in page.one(".answer .head").text
+    page.one(".told summary").click()
+    stats = dict(row.text.split("\n") for row in page.all(".told .pairs div"))
+    assert stats["rounds"] == str(wanted["steering"]["stats"]["rounds"])
+
+
 def test_stop_frees_the_place(page, server):
     page.choose(0, "slow")
     page.set(0, "temperature", 2)
@@ -285,7 +261,7 @@ def test_an_error_stands_where_the_answer_would(page):
 
 
 def test_a_key_is_asked_for_and_kept_in_the_tab(browser):
-    server = Running({"aligned": ALIGNED}, keys=[KEY], change=add_page)
+    server = Running({"aligned": ALIGNED}, keys=[KEY])
     try:
         browser.get(server.url)
         page = Page(browser)
@@ -306,7 +282,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(browser):
 
 
 def test_a_server_that_has_gone_is_said(browser):
-    server = Running({"aligned": ALIGNED}, change=add_page)
+    server = Running({"aligned": ALIGNED})
     browser.get(server.url)
     page = Page(browser)
     page.until(lambda: page.all(".pane option"), "the models")

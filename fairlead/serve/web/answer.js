@@ -168,8 +168,9 @@ export class Answer {
 
   #explain(told) {
     const box = this.#part(".told");
-    for (const one of [told].flat()) {
-      const { candidates, rewards = [], chosen, ...rest } = one;
+    const several = [told].flat();
+    for (const { method, candidates, rewards = [], chosen, ...rest } of several) {
+      if (several.length > 1) box.append(made("h4", "", method));
       if (Array.isArray(candidates)) box.append(contest(candidates, rewards, chosen));
       const list = made("dl", "pairs");
       for (const [name, value] of flat(rest)) {

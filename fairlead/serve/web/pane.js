@@ -15,6 +15,7 @@ export class Pane {
     this.element.addEventListener("input", () => this.#count());
     this.#field("model").addEventListener("change", () => this.#show());
     if (like) this.#copy(like, models);
+    this.element.addEventListener("focusin", ({ target }) => this.#explain(target.dataset.param));
     this.#show();
   }
 
@@ -108,6 +109,13 @@ export class Pane {
     this.#count();
   }
 
+  #explain(param) {
+    const about = param ? this.told.params[param].about : "";
+    const line = this.element.querySelector(".about");
+    line.hidden = !about;
+    line.textContent = about;
+  }
+
   #count() {
     this.element.querySelector(".changed").textContent = this.changes();
   }
@@ -147,6 +155,7 @@ function setting(name, told, models) {
   const label = made("label", { title: told.about ?? "" });
   const field = make(told, models);
   field.dataset.param = name;
+  field.setAttribute("aria-description", told.about ?? "");
   label.append(`${name.replaceAll("_", " ")} `, field);
   return [label];
 }
