@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from fairlead.messages import Message
+from fairlead.messages import Message, Prompt
 
 if TYPE_CHECKING:
-    from fairlead.engines.base import Sampling
+    from fairlead.engines.base import Completion, Engine, Sampling
 
 __all__ = ["chat"]
 
@@ -63,15 +63,30 @@ def chat(
         elif line == _BACK:
             turns = turns[:-2] if len(turns) > len(start) else turns
         elif raw:
-            print(answerer.generate([line], how)[0][0].text)
+            _say(answerer, line, how)
         else:
             turns.append({"role": "user", "content": line})
-            answer = answerer.generate([turns], how)[0][0]
+            answer = _say(answerer, turns, how)
             turns.append({"role": "assistant", "content": answer.text})
-            print(answer.text if answer.text else "(an empty answer)", flush=True)
-            if answer.finish_reason == "length":
-                print(f"(cut at {how.max_tokens} tokens)", file=sys.stderr)
     return 0
+
+
+def _say(answerer: Engine, prompt: Prompt, how: Sampling) -> Completion:
+    """Print an answer as it is written."""
+    from fairlead.engines import stream
+
+    *pieces, answer = _shown(stream(answerer, prompt, how))
+    print("" if pieces else "(an empty answer)", flush=True)
+    if answer.finish_reason == "length":
+        print(f"(cut at {how.max_tokens} tokens)", file=sys.stderr)
+    return answer
+
+
+def _shown(pieces: Iterable[Any]) -> Iterator[Any]:
+    for piece in pieces:
+        if isinstance(piece, str):
+            print(piece, end="", flush=True)
+        yield piece
 
 
 def _sampling(flags: dict[str, Any], more: str) -> Sampling:

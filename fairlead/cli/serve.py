@@ -14,8 +14,7 @@ _KEYS = "FAIRLEAD_API_KEYS"
 
 
 def serve(
-    model: Annotated[str | None, Parameter(help="`harbor:NAME`, a folder, a hub id, or 'URL#model'.")] = None,
-    /,
+    engine: Annotated[str | None, Parameter(help="`harbor:NAME`, a folder, a hub id, or 'URL#model'.")] = None,
     *,
     models: Annotated[Path | None, Parameter(help="YAML file: name -> model, or a decoding method's mapping.")] = None,
     host: Annotated[str, Parameter(help="Address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",
@@ -45,28 +44,28 @@ def serve(
         from fairlead.serve.app import Limits, create_app
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve", "fairlead serve") from error
-    from fairlead.steps.answering import open_engine
+    from fairlead.steps.answering import open_engines
 
-    specs = _specs(model, models)
+    specs = _specs(engine, models)
     secrets = _secrets(keys)
     if host not in ("127.0.0.1", "localhost", "::1") and not secrets:
         fix = f"set {_KEYS} or --keys, or listen at 127.0.0.1"
         raise UsageError("the server would answer anybody on the network", place=f"--host {host}", fix=fix)
-    engines = {name: open_engine(spec, dtype) for name, spec in specs.items()}
+    engines = open_engines(specs, dtype)
     limits = Limits(rows=rows, waiting=waiting, max_tokens=max_tokens)
     uvicorn.run(create_app(engines, keys=secrets, limits=limits), host=host, port=port, log_level="info")
     return 0
 
 
-def _specs(model: str | None, models: Path | None) -> dict[str, Any]:
+def _specs(engine: str | None, models: Path | None) -> dict[str, Any]:
     import yaml
 
     from fairlead.errors import UsageError
 
-    if (model is None) == (models is None):
+    if (engine is None) == (models is None):
         raise UsageError("nothing to serve, or two things", fix="name a model, or a file with --models")
-    if model is not None:
-        return {model: model}
+    if engine is not None:
+        return {engine: engine}
     assert models is not None
     try:
         found = yaml.safe_load(models.read_text(encoding="utf-8"))

@@ -18,15 +18,17 @@ from fairlead.errors import UnknownFieldError, UsageError
 
 if TYPE_CHECKING:
     from fairlead.engines.cache import Cache
+    from fairlead.engines.desk import stream
     from fairlead.engines.http import Http
     from fairlead.engines.local import Local
 
-__all__ = ["Cache", "Completion", "Engine", "FinishReason", "Http", "Local", "Sampling", "engine"]
+__all__ = ["Cache", "Completion", "Engine", "FinishReason", "Http", "Local", "Sampling", "engine", "stream"]
 
 _LAZY = {
     "Cache": "fairlead.engines.cache",
     "Http": "fairlead.engines.http",
     "Local": "fairlead.engines.local",
+    "stream": "fairlead.engines.desk",
 }
 
 

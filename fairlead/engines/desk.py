@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from fairlead.engines.base import Completion, Engine, Sampling
-from fairlead.engines.programs import Ask, Program, together
+from fairlead.engines.programs import Ask, Program, Runner, together
+from fairlead.engines.streaming import Listener
 from fairlead.errors import FairleadError
 
 if TYPE_CHECKING:
     from fairlead.engines.local import Local
     from fairlead.engines.rows import Rows
-    from fairlead.engines.streaming import Listener
     from fairlead.messages import Prompt
 
-__all__ = ["Answerer", "Desk"]
+__all__ = ["Answerer", "Desk", "stream"]
 
 _THREADS = 32
 """Most questions that wait for answers from elsewhere at a time."""
@@ -42,6 +42,37 @@ class Answerer(Protocol):
             tell: is told the answer as it is written.
         """
         ...
+
+
+def stream(engine: Engine, prompt: Prompt, sampling: Sampling) -> Iterator[str | Completion]:
+    """Yield the first answer to a prompt piece by piece as it is written, and at last its `Completion`.
+
+    Pieces are never taken back; together they are the completion's text. An engine that cannot be heard while it
+    writes says all in one piece.
+
+    stream(fairlead.engine("harbor:aligned-1m"), "the ship", Sampling(max_tokens=24))
+    """
+    said, waiting = 0, list[str]()
+    made: list[Completion] = []
+
+    def hear(text: str, _: Any) -> None:
+        if text:
+            waiting.append(text)
+
+    with Desk() as desk:
+        runner = Runner(done=lambda _, completion: made.append(completion))
+        runner.add(lambda: desk.answer(engine, prompt, 0, sampling, Listener(hear)))
+        try:
+            while runner.busy:
+                runner.round()
+                yield from waiting
+                said += sum(map(len, waiting))
+                waiting.clear()
+        finally:
+            runner.close()
+    if len(made[0].text) > said:
+        yield made[0].text[said:]
+    yield made[0]
 
 
 class Desk:
