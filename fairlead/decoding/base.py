@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, cast
 import numpy as np
 
 from fairlead.engines import engine
-from fairlead.engines.base import Completion, Engine, Sampling
+from fairlead.engines.base import SETTINGS, Completion, Engine, Sampling
 from fairlead.engines.desk import Desk
 from fairlead.engines.programs import Program, run
 from fairlead.errors import UnsupportedError
@@ -45,8 +45,12 @@ class Decoder(ABC):
     """Plain field values that build a working instance; docs and tests use it."""
     adjustable: ClassVar[tuple[str, ...]] = ()
     """The fields, besides the parts, that anybody who is served may set: they open no file and run nobody's code."""
+    roles: ClassVar[Mapping[str, str]] = {}
+    """Fields of `files` that name no data -> what a step of a recipe has to make for them."""
     samples: ClassVar[bool] = True
     """Whether it can draw at a temperature above 0; one that cannot refuses it."""
+    honours: ClassVar[frozenset[str]] = SETTINGS
+    """The settings of `Sampling` that it honours, itself or by handing them to who answers; others are refused."""
 
     @property
     def rows_per_answer(self) -> int:
@@ -76,6 +80,17 @@ class Decoder(ABC):
         known = {name: part.fingerprint for name, part in self.parts.items()}
         text = json.dumps([type(self).__name__, to_plain(settings | known)], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def check(self, sampling: Sampling) -> None:
+        """Refuse a way of drawing that the method does not have.
+
+        Raises:
+            UnsupportedError: naming the setting.
+        """
+        for one in dataclasses.fields(sampling):
+            if one.name not in self.honours and getattr(sampling, one.name) != one.default:
+                place = f"sampling.{one.name}"
+                raise UnsupportedError(f"{type(self).__name__} does not honour it", place=place, fix="leave it out")
 
     @abstractmethod
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
@@ -143,9 +158,6 @@ class TokenDecoder(Decoder):
         """Make answer number `index` to a prompt with the desk's models."""
         self.check(sampling)
         return self.program(prompt, index, sampling, self.rows_from(desk), tell)
-
-    def check(self, sampling: Sampling) -> None:
-        """Refuse a way of drawing that the method does not have."""
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """Return `sampling.n` completions per prompt, in the order of the prompts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,8 +14,7 @@ from fairlead.decoding import lookahead, lookahead_naive
 from fairlead.decoding.base import EngineSpec, TokenDecoder
 from fairlead.decoding.heuristics import Heuristic, Scorer
 from fairlead.decoding.hypotheses import Problem, Tops, Winner
-from fairlead.engines.base import Completion, FinishReason, Sampling
-from fairlead.engines.endings import Endings
+from fairlead.engines.base import SETTINGS, Completion, FinishReason, Sampling
 from fairlead.engines.programs import Ask, Program
 from fairlead.engines.rows import Rows
 from fairlead.engines.streaming import Listener
@@ -79,6 +78,9 @@ class Deal(TokenDecoder):
         "strength": 0.1,
     }
     samples: ClassVar[bool] = False
+    honours: ClassVar[frozenset[str]] = SETTINGS - {
+        *("repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias")
+    }
 
     def __post_init__(self) -> None:
         least = {"k": 1, "lookahead": 0, "beams": 1, "commit": 1, "min_tokens": 0}
@@ -105,16 +107,18 @@ class Deal(TokenDecoder):
         return Scorer(self.heuristics)
 
     @cached_property
-    def _tops(self) -> Tops:
-        ends = len(self.local("engine").renderer.stops) if self.min_tokens else 0
-        return Tops(self.k + ends)
+    def _tops(self) -> dict[int, Tops]:
+        """Who tells the likeliest tokens, by their number: answers that want as many are asked for together."""
+        return {}
 
     def check(self, sampling: Sampling) -> None:
-        """Refuse to sample.
+        """Refuse to sample, and what changes the probabilities that the search weighs.
 
         Raises:
             UsageError: a temperature above 0.
+            UnsupportedError: a setting that it does not honour.
         """
+        super().check(sampling)
         if sampling.temperature > 0:
             raise UsageError(
                 f"deal is a search, and sampling.temperature is {sampling.temperature}", fix="use temperature 0"
@@ -156,22 +160,24 @@ class Deal(TokenDecoder):
 
     def _problem(self, prompt: Prompt, sampling: Sampling, rows: Rows, tell: Listener | None) -> Problem:
         local = self.local("engine")
-        renderer = local.renderer
-        ids = renderer.prompt(instruct(prompt, self.instruction, self.instruction_role))
+        ids = local.renderer.prompt(instruct(prompt, self.instruction, self.instruction_role))
         local.check_length("a prompt", ids, room=1)
         room = local.room(ids, sampling.max_tokens)
-        raw = isinstance(prompt, str)
+        endings = local.endings(sampling, raw=isinstance(prompt, str))
+        least = max(self.min_tokens, sampling.min_tokens)
+        count = self.k + (len(endings.held_back) if least else 0)
         return Problem(
             prompt=prompt,
             prompt_ids=ids,
             rows=rows,
-            tops=self._tops,
+            tops=self._tops.setdefault(count, Tops(count)),
             scorer=self.scorer,
-            endings=Endings(partial(renderer.decode, raw=raw), renderer.stops, sampling.stop),
+            endings=endings,
             room=room,
-            teller=Teller(tell, local, sampling.stop, raw=raw) if tell else None,
+            min_tokens=least,
+            teller=Teller(tell, local, endings) if tell else None,
             **{name: getattr(self, name) for name in _SETTINGS},
         )
 
 
-_SETTINGS = ("k", "lookahead", "beams", "commit", "strength", "min_tokens", "per_token", "trace")
+_SETTINGS = ("k", "lookahead", "beams", "commit", "strength", "per_token", "trace")

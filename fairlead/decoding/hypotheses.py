@@ -118,7 +118,7 @@ class Problem:
     def allowed(self, top: Top, count: int) -> Top:
         """Leave out end tokens where an answer of `count` tokens is too short to end."""
         if count < self.min_tokens:
-            top = [(token, logprob) for token, logprob in top if token not in self.endings.tokens]
+            top = [(token, logprob) for token, logprob in top if token not in self.endings.held_back]
         return top
 
     def followed(self, hypothesis: Hypothesis, tokens: Sequence[tuple[int, float]]) -> Hypothesis:

@@ -17,7 +17,7 @@ from fairlead.decoding.base_prompt import as_base_reads, check_form
 from fairlead.decoding.nudge_writing import Writing
 from fairlead.decoding.nudged import BOUNDARIES
 from fairlead.decoding.reader import Reader
-from fairlead.engines.base import Completion, Sampling
+from fairlead.engines.base import SETTINGS, Completion, Sampling
 from fairlead.engines.programs import Program
 from fairlead.engines.rows import Rows
 from fairlead.engines.streaming import Listener
@@ -72,6 +72,11 @@ class Nudging(TokenDecoder):
         "draft_tokens": 4,
     }
 
+    honours: ClassVar[frozenset[str]] = SETTINGS - {
+        *("repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias"),
+        *("min_tokens", "ignore_eos", "stop_token_ids"),
+    }
+
     def __post_init__(self) -> None:
         if self.boundary not in BOUNDARIES:
             raise UnknownNameError("boundary", self.boundary, BOUNDARIES)
@@ -90,11 +95,12 @@ class Nudging(TokenDecoder):
                 raise UsageError(f"nudging.{name} is {getattr(self, name)}", fix=f"use a value {wanted}")
 
     def check(self, sampling: Sampling) -> None:
-        """Refuse log-probs: no single distribution has the answer.
+        """Refuse log-probs, as no single distribution has the answer, and what counts tokens of one tokenizer.
 
         Raises:
-            UnsupportedError: `sampling.logprobs`.
+            UnsupportedError: `sampling.logprobs`, or a setting that it does not honour.
         """
+        super().check(sampling)
         if sampling.logprobs:
             raise UnsupportedError(
                 "two models write a nudged answer, so its tokens have no log-probs",

@@ -192,6 +192,7 @@ class Steering(TokenDecoder):
 
     def check(self, sampling: Sampling) -> None:
         """Read the vector before the model is lent to the rows."""
+        super().check(sampling)
         _ = self.pushes
 
     def program(

@@ -22,7 +22,7 @@ from fairlead.engines.base import Completion, FinishReason, Sampling
 from fairlead.engines.desk import Desk
 from fairlead.engines.programs import Program
 from fairlead.engines.streaming import Listener, revised
-from fairlead.errors import RenderError, UsageError
+from fairlead.errors import RenderError, UnsupportedError, UsageError
 from fairlead.fields import to_plain
 from fairlead.messages import Message, Prompt
 
@@ -186,6 +186,9 @@ class Urial(Decoder):
         return None, [_of_record(record) for record in read]
 
     def _stopping(self, layout: Layout, sampling: Sampling) -> Sampling:
+        if sampling.min_tokens:
+            what = f"an answer in the layout {self.layout} ends with its text, after any number of tokens"
+            raise UnsupportedError(what, place="sampling.min_tokens", fix="leave it out, or use the layout chat")
         return replace(sampling, stop=(*sampling.stop, *layout.stop_texts(self.stop_anywhere)))
 
     def _read(self, layout: Layout, drawn: Completion, to_the_end: bool) -> Completion:

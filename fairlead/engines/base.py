@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ import numpy as np
 from fairlead.errors import UsageError
 from fairlead.messages import Message, Prompt
 
-__all__ = ["Completion", "Engine", "FinishReason", "Message", "Prompt", "Sampling"]
+__all__ = ["SETTINGS", "Completion", "Engine", "FinishReason", "Message", "Prompt", "Sampling"]
 
 
 class FinishReason(StrEnum):
@@ -78,11 +78,14 @@ class Sampling:
             ("repetition_penalty", 0 < self.repetition_penalty < math.inf, "> 0"),
             ("presence_penalty", -2 <= self.presence_penalty <= 2, "in [-2, 2]"),
             ("frequency_penalty", -2 <= self.frequency_penalty <= 2, "in [-2, 2]"),
-            ("min_tokens", 0 <= self.min_tokens <= self.max_tokens, f"from 0 to max_tokens, {self.max_tokens}"),
+            ("min_tokens", self.min_tokens >= 0, ">= 0"),
         ]
         for name, holds, wanted in checks:
             if not holds:
                 raise UsageError(f"sampling.{name} is {getattr(self, name)}", fix=f"use a value {wanted}")
+        if self.min_tokens > self.max_tokens:
+            what = f"is {self.min_tokens}, more than max_tokens, {self.max_tokens}"
+            raise UsageError(what, place="sampling.min_tokens", fix="lower it, or raise max_tokens")
         if isinstance(self.stop, str) or any(not s for s in self.stop):
             raise UsageError("sampling.stop must be a list of non-empty texts", fix='for one text use ["text"]')
         object.__setattr__(self, "stop", tuple(self.stop))
@@ -99,6 +102,10 @@ class Sampling:
     def tokens_named(self) -> dict[str, tuple[int, ...]]:
         """Return the token ids that each setting names."""
         return {"logit_bias": tuple(dict(self.logit_bias)), "stop_token_ids": self.stop_token_ids}
+
+
+SETTINGS = frozenset(one.name for one in fields(Sampling))
+"""All that can be said about how to draw."""
 
 
 @dataclass

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fairlead.engines.base import Sampling
+from fairlead.engines.streaming import stop_at, whole_length
 
-__all__ = ["Endings", "stop_at"]
-
-_BROKEN = "\ufffd"
-"""What decoders write for a character whose bytes are not all there."""
+__all__ = ["Endings"]
 
 
 class Endings:
@@ -71,17 +69,8 @@ class Endings:
 
     def deaf(self, ids: Sequence[int]) -> int:
         """Return how many characters the first `least` tokens say: a stop text within them ends nothing."""
-        return len(self.decode(ids[: self.least]).rstrip(_BROKEN)) if self.least else 0
+        return whole_length(self.decode(ids[: self.least])) if self.least else 0
 
     def _stop(self, ids: Sequence[int]) -> int | None:
         """Return where in the text the stop text begins that ends it, or None."""
         return stop_at(self.decode(ids), self.texts, self.deaf(ids)) if self.texts else None
-
-
-def stop_at(text: str, stops: Sequence[str], deaf: int = 0) -> int | None:
-    """Return where the stop text begins that is complete first (of several, the one that began first), or None.
-
-    One that is complete within the first `deaf` characters does not count.
-    """
-    found = [(text.find(stop, max(0, deaf + 1 - len(stop))), len(stop)) for stop in stops]
-    return min(((at + length, at) for at, length in found if at >= 0), default=(0, None))[1]

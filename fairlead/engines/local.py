@@ -186,8 +186,8 @@ class Local:
         for name, tokens in sampling.tokens_named().items():
             if tokens and max(tokens) >= size:
                 raise UsageError(
-                    f"sampling.{name} names token {max(tokens)}, and the model has tokens 0 to {size - 1}",
-                    place=self.name,
+                    f"names token {max(tokens)}, and {self.name} has tokens 0 to {size - 1}",
+                    place=f"sampling.{name}",
                     fix="use ids of this model's tokenizer",
                 )
         decode = partial(self.renderer.decode, raw=raw, through=sampling.ignore_eos)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Listener", "StopFilter", "TextStream", "Token", "begun_stop", "revised", "stop_at"]
+__all__ = ["Listener", "StopFilter", "TextStream", "Token", "begun_stop", "revised", "stop_at", "whole_length"]
 
 _BROKEN = "\ufffd"
 """What decoders write for a character whose bytes are not all there."""
@@ -38,10 +39,19 @@ class Listener:
     """How many likeliest tokens are wanted with every token; None where no tokens are wanted."""
 
 
-def stop_at(text: str, stops: Sequence[str]) -> int | None:
-    """Return where the stop text that is complete first begins (of several, the one that began first), or None."""
-    found = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
-    return min(found)[1] if found else None
+def stop_at(text: str, stops: Sequence[str], deaf: float = 0) -> int | None:
+    """Return where the stop text that is complete first begins (of several, the one that began first), or None.
+
+    One that is complete within the first `deaf` characters does not count.
+    """
+    deaf = min(deaf, len(text))
+    found = [(text.find(stop, max(0, int(deaf) + 1 - len(stop))), len(stop)) for stop in stops]
+    return min(((at + length, at) for at, length in found if at >= 0), default=(0, None))[1]
+
+
+def whole_length(text: str) -> int:
+    """Return how many characters of a text there are before one at its end whose bytes are not all there."""
+    return len(text.rstrip(_BROKEN))
 
 
 def begun_stop(text: str, stops: Sequence[str]) -> int:
@@ -63,18 +73,22 @@ class StopFilter:
         """Text that is not said yet."""
         self.stopped = False
         """Whether a stop text was complete; nothing is said after it."""
+        self.deaf: float = 0
+        """Characters from the beginning within which a complete stop text does not count."""
+        self._said = 0
 
     def feed(self, text: str) -> str:
         """Take more text; return what can be said now."""
         if self.stopped:
             return ""
         self.held += text
-        at = stop_at(self.held, self.stops)
+        at = stop_at(self.held, self.stops, max(0, self.deaf - self._said))
         if at is not None:
             said, self.held, self.stopped = self.held[:at], "", True
             return said
         cut = len(self.held) - begun_stop(self.held, self.stops)
         said, self.held = self.held[:cut], self.held[cut:]
+        self._said += len(said)
         return said
 
     def end(self) -> str:
@@ -89,10 +103,11 @@ class TextStream:
     Args:
         decode: token ids to text, without special tokens.
         stops: texts that end the answer.
+        least: tokens within which a stop text that is complete does not count.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str]):
-        self.decode, self.filter = decode, StopFilter(stops)
+    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str], *, least: int = 0):
+        self.decode, self.filter, self.least = decode, StopFilter(stops), least
         self.ids: list[int] = []
         self._start, self._read = 0, 0
 
@@ -103,6 +118,8 @@ class TextStream:
         those behind them.
         """
         self.ids.append(token)
+        if len(self.ids) <= self.least:
+            self.filter.deaf = math.inf if len(self.ids) < self.least else whole_length(self.decode(self.ids))
         known, whole = self.decode(self.ids[self._start : self._read]), self.decode(self.ids[self._start :])
         if whole.endswith(_BROKEN) or len(whole) <= len(known):
             return ""

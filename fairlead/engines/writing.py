@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fairlead.engines.base import Completion, FinishReason, Sampling
 from fairlead.engines.draw import choose, row_generator, token_logprob
+from fairlead.engines.edits import Past
 from fairlead.engines.endings import Endings
 from fairlead.engines.programs import Program
 from fairlead.engines.rows import Row, Rows, Seen
@@ -75,21 +76,20 @@ class Teller:
     Args:
         listener: whom.
         local: whose tokens they are.
-        stop: texts that end the answer.
-        raw: whether it continues raw text.
+        endings: what ends the answer.
     """
 
-    def __init__(self, listener: Listener, local: Local, stop: Sequence[str], *, raw: bool):
-        self.listener, self.renderer = listener, local.renderer
-        self.stream = TextStream(partial(self.renderer.decode, raw=raw), stop)
+    def __init__(self, listener: Listener, local: Local, endings: Endings):
+        self.listener, self.renderer, self.endings = listener, local.renderer, endings
+        self.stream = TextStream(endings.decode, endings.texts, least=endings.least)
         self.told = 0
         """Tokens told."""
         self._waiting: list[Token] = []
 
     def tell(self, token: int, drawn: Callable[[int], Drawn]) -> None:
-        """Tell a token, unless it is one that ends a turn; `drawn` knows it given how many likeliest ones to tell."""
+        """Tell a token, unless it is one that ends the answer; `drawn` knows it given how many likeliest to tell."""
         self.told += 1
-        if token in self.renderer.stops:
+        if token in self.endings.tokens:
             return
         if self.listener.top is not None:
             self._waiting.append(drawn(self.listener.top).told(self._spelled))
@@ -122,16 +122,17 @@ def write(
     """Write answer number `index` to the prompts of the models that read it.
 
     Args:
-        lines: the models; the first one's prompt keys the random numbers.
+        lines: the models; the first one's prompt keys the random numbers, and is the one whose tokens are penalised.
         index: the answer's number.
         sampling: how to draw.
-        combine: what the models see after the same tokens -> logits [1, V] that are drawn from; by default the first
-            one's.
+        combine: what the models see after the same tokens -> logits [1, V] that are drawn from, after biases
+            and penalties; by default the first one's.
         stopping: whose end-of-turn tokens end the answer, and whose decoding is its text; by default the first one.
         tell: is told the answer as it is written; its log-probs are those of the distribution drawn from.
 
     Raises:
         RenderError, EngineError: a prompt that cannot be rendered, or that leaves no room for an answer.
+        UsageError: a setting that names a token which the model does not have.
     """
     first, ends = lines[0], stopping or lines[0].local
     said: list[int] = []
@@ -139,16 +140,19 @@ def write(
     try:
         prompts = [one.local.prompt_ids(one.prompt) for one in lines]
         room = min(one.local.room(ids, sampling.max_tokens) for one, ids in zip(lines, prompts))
-        decode = partial(ends.renderer.decode, raw=isinstance(first.prompt, str))
-        endings = Endings(decode, ends.renderer.stops, sampling.stop)
-        teller = Teller(tell, ends, sampling.stop, raw=isinstance(first.prompt, str)) if tell else None
+        endings = ends.endings(sampling, raw=isinstance(first.prompt, str))
+        teller = Teller(tell, ends, endings) if tell else None
+        past = Past.of(sampling, prompts[0], endings.held_back)
         draws = row_generator(sampling.seed, prompts[0], index)
         fed: Sequence[Sequence[int]] = prompts
         while not said or not (endings.reached(said) or len(said) >= room):
             seen: list[Seen] = yield [one.rows.feed(one.row, new) for one, new in zip(lines, fed)]
             logits = seen[0].logits if combine is None else combine(seen)
-            token = choose(logits, sampling, [draws.random()] if sampling.temperature else [])
+            uniforms = [draws.random()] if sampling.temperature else []
+            token = choose(logits, sampling, uniforms, () if past is None else (past,))
             said.append(int(token[0]))
+            if past is not None:
+                past.add(said[-1])
             if sampling.logprobs:
                 logprobs.append(float(token_logprob(logits, token)[0]))
             if teller is not None:

@@ -161,7 +161,8 @@ def test_no_token_left_is_an_error():
         ({"repetition_penalty": float("nan")}, "repetition_penalty is nan"),
         ({"presence_penalty": 2.1}, "presence_penalty is 2.1"),
         ({"frequency_penalty": -3}, "frequency_penalty is -3"),
-        ({"min_tokens": 9, "max_tokens": 8}, "(?s)min_tokens is 9.*from 0 to max_tokens, 8"),
+        ({"min_tokens": 9, "max_tokens": 8}, "sampling.min_tokens: is 9, more than max_tokens, 8"),
+        ({"min_tokens": -1}, "min_tokens is -1"),
         ({"logit_bias": {5: 101.0}}, "logit_bias of token 5 is 101"),
         ({"logit_bias": {-5: 1.0}}, "logit_bias names token -5"),
         ({"logit_bias": {"5": 1.0}}, "logit_bias names token '5'"),
@@ -305,7 +306,7 @@ def test_tokens_of_ones_own_end_an_answer(local):
 @pytest.mark.parametrize("setting", [{"logit_bias": {99999: 1.0}}, {"stop_token_ids": (99999,)}])
 def test_tokens_that_the_model_does_not_have(local, setting):
     (name,) = setting
-    with pytest.raises(UsageError, match=f"sampling.{name} names token 99999, and the model has tokens 0 to"):
+    with pytest.raises(UsageError, match=f"sampling.{name}: names token 99999, and LlamaForCausalLM has tokens 0 to"):
         local.generate(PROMPTS, Sampling(**setting))
 
 

@@ -181,7 +181,7 @@ def test_every_way_of_drawing_is_a_setting_of_the_step(tmp_path):
         ({"at_once": 0}, "at_once is 0"),
         ({"temperature": -1.0}, "temperature"),
         ({"top_p": 0.0}, "top_p"),
-        ({"min_tokens": 300}, "min_tokens is 300"),
+        ({"min_tokens": 300}, "min_tokens: is 300"),
         ({"logit_bias": {5: 1000.0}}, "logit_bias of token 5"),
     ],
 )
