@@ -12,17 +12,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 
 from fairlead.engines.base import Engine
 from fairlead.errors import EngineError, FairleadError, RenderError, UnknownNameError, UsageError
 from fairlead.serve import schema
 from fairlead.serve.answers import CHAT, TEXT, Form, Words, counter
 from fairlead.serve.methods import Method, Methods, Served, described, method_name
+from fairlead.serve.openapi import document
 from fairlead.serve.page import add_page
 from fairlead.serve.worker import Job, Piece, Worker
 
@@ -100,6 +102,7 @@ class _Server:
         paths: list[tuple[str, Callable[..., Any], list[str]]] = [
             ("/health", self.health, ["GET"]),
             ("/metrics", self.show_metrics, ["GET"]),
+            ("/openapi.json", self.openapi, ["GET"]),
             ("/v1/models", self.models, ["GET"]),
             ("/v1/models/{name:path}", self.model, ["GET"]),
             ("/v1/chat/completions", self.chat, ["POST"]),
@@ -120,6 +123,10 @@ class _Server:
     async def show_metrics(self, request: Request) -> Response:
         self._admit(request)
         return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def openapi(self, request: Request) -> dict[str, Any]:
+        self._admit(request)
+        return document(list(self.methods.served), max_tokens=self.limits.max_tokens, keys=bool(self.keys))
 
     async def models(self, request: Request) -> dict[str, Any]:
         self._admit(request)
@@ -168,7 +175,7 @@ class _Server:
         try:
             return kind.model_validate_json(body)
         except ValidationError as error:
-            raise _bad(error.errors()[0], body) from None
+            raise _bad(_telling(error.errors()), body) from None
 
     async def _answer(self, request: Request, kind: type[schema.Request], words: Words) -> Response:
         self._admit(request)
@@ -311,6 +318,12 @@ def _path(loc: Sequence[Any], body: Any) -> str | None:
     return ".".join([*path, str(missing)] if missing is not None else path) or None
 
 
+def _telling(found: Sequence[Any]) -> Any:
+    """Return the error that tells most of the first field at fault: not that it is of another kind, if it may be so."""
+    own = [one for one in found if one["loc"][:1] == found[0]["loc"][:1]]
+    return min(own, key=lambda one: (one["type"].endswith("_type"), -len(one["loc"])))
+
+
 def _bad(found: Any, body: bytes) -> _RefusedError:
     """Turn what pydantic found wrong into an error that names the field."""
     param = _path(found["loc"], json.loads(body)) if found["loc"] else None
@@ -325,4 +338,5 @@ def _bad(found: Any, body: bytes) -> _RefusedError:
 
 
 async def _http_error(_: Request, error: HTTPException) -> JSONResponse:
-    return _RefusedError(error.status_code, str(error.detail)).response()
+    headers = {name.replace("-", "_"): value for name, value in (error.headers or {}).items()}
+    return _RefusedError(error.status_code, str(error.detail), **headers).response()

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from fairlead.engines.base import Sampling
 from fairlead.serve.methods import Method
 
 __all__ = ["ChatRequest", "CompletionRequest", "Request"]
 
+_Whole = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+"""JSON knows numbers only: 3.0 is a whole one."""
 _Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
 
 
+def _if_given(field: str, **then: Any) -> dict[str, Any]:
+    """Say in a schema what holds if a field is there."""
+    return {"if": {"properties": {field: {"not": {"type": "null"}}}, "required": [field]}, "then": then}
+
+
+def _only_with(field: str, other: str) -> dict[str, Any]:
+    """Say in a schema that a field may be there only if another one is true."""
+    return _if_given(field, properties={other: {"const": True}}, required=[other])
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class _Part(_Strict):
@@ -40,19 +52,23 @@ class _StreamOptions(_Strict):
 class Request(_Strict, ABC):
     """What both kinds of request have."""
 
+    model_config = ConfigDict(json_schema_extra={"allOf": [_only_with("stream_options", "stream")]})
+    unsaid_tokens: ClassVar[int | None] = None
+    """Most tokens per answer where the request does not say; None for as many as the server writes."""
+
     model: str
     """Name of one of the served models."""
-    n: Annotated[int, Field(ge=1, le=16)] = 1
+    n: Annotated[int, Field(ge=1, le=16), _Whole] = 1
     """Answers."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     """0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Smallest set of tokens whose probabilities reach this is kept."""
-    top_k: Annotated[int, Field(ge=0)] = 0
+    top_k: Annotated[int, Field(ge=0), _Whole] = 0
     """Tokens kept by probability; 0 keeps all."""
-    seed: int = 0
+    seed: Annotated[int, _Whole] = 0
     """Answer i is what a request for one answer with this seed + i gives."""
-    stop: str | _Stop | None = None
+    stop: Annotated[str, Field(min_length=1)] | _Stop | None = None
     """Texts that end an answer."""
     stream: bool = False
     """Whether the answer comes piece by piece."""
@@ -69,8 +85,6 @@ class Request(_Strict, ABC):
     def _consistent(self) -> Request:
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options: only with stream")
-        if self.stop == "":
-            raise ValueError("stop: must not be empty")
         return self
 
     @property
@@ -97,7 +111,7 @@ class Request(_Strict, ABC):
         """Return how to draw; `most` tokens where the request does not say."""
         stop = () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         return Sampling(
-            max_tokens=self.wanted_tokens or most,
+            max_tokens=self.wanted_tokens or min(most, self.unsaid_tokens or most),
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
@@ -109,15 +123,24 @@ class Request(_Strict, ABC):
 class ChatRequest(Request):
     """`POST /v1/chat/completions`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                _only_with("stream_options", "stream"),
+                _only_with("top_logprobs", "logprobs"),
+                _if_given("max_tokens", properties={"max_completion_tokens": {"type": "null"}}),
+            ]
+        }
+    )
     messages: Annotated[list[_Message], Field(min_length=1)]
     """The conversation."""
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1), _Whole] | None = None
     """Most tokens per answer."""
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1), _Whole] | None = None
     """The same under its newer name."""
     logprobs: bool = False
     """Whether tokens come with log-probs (nats, of the untempered distribution)."""
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), _Whole] | None = None
     """How many likeliest tokens are told at each place."""
 
     @model_validator(mode="after")
@@ -147,10 +170,11 @@ class ChatRequest(Request):
 class CompletionRequest(Request):
     """`POST /v1/completions`: text that is continued, without a chat template."""
 
+    unsaid_tokens = 16
     prompt: str
     """The text."""
-    max_tokens: Annotated[int, Field(ge=1)] | None = 16
-    """Most tokens per answer."""
+    max_tokens: Annotated[int, Field(ge=1), _Whole] | None = None
+    """Most tokens per answer; by default 16."""
 
     @property
     def prompt_of_model(self) -> str:
