@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all lint format types docs docs-serve evidence picture bench constraints clean
+.PHONY: help quickstart test test-all lint format types docs docs-serve evidence picture page-picture bench constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ picture: $(VENV)/.core  ## photograph the report of the last quickstart for the 
 	  --screenshot=$(CURDIR)/docs/images/report.png file://$(abspath $(REPORT))
 	$(BIN)/python -c "from PIL import Image; p = 'docs/images/report.png'; \
 	  Image.open(p).convert('RGB').quantize(128).save(p, optimize=True)"
+
+page-picture: $(VENV)/.test  ## photograph the page of `fairlead serve` for the documentation (needs Chromium)
+	PYTHONPATH=tests $(BIN)/python docs/photograph.py docs/images/page.png
 
 bench: $(VENV)/.bench  ## run the benchmarks one after the other; TRL is installed to be measured beside
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
