@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -20,10 +21,13 @@ from transformers import (
 )
 
 from fairlead.engines.base import FinishReason, Sampling
+from fairlead.engines.desk import Desk
 from fairlead.engines.draw import choose
 from fairlead.engines.edits import Past, edited
 from fairlead.engines.endings import Endings
 from fairlead.engines.local import Local
+from fairlead.engines.programs import run
+from fairlead.engines.streaming import Listener
 from fairlead.errors import EngineError, UsageError
 
 SIZE = 40
@@ -232,6 +236,27 @@ def test_batch_equals_alone_and_n_shares_seeds(local, name):
             same(one, other)
         if temperature == 0:
             assert all(answer.token_ids == row[0].token_ids for row in together for answer in row)
+
+
+@every
+def test_written_token_by_token_they_are_the_same(local, name):
+    """A program beside others draws what the sampler draws, tells the same text, and log-probs of the same kind."""
+    for temperature in (0.0, 0.9):
+        sampling = drawn_how(name, temperature, n=2)
+        places = [(i, k) for i in range(len(PROMPTS)) for k in range(2)]
+        heard = {place: [] for place in places}
+        listeners = [Listener(lambda *what, own=own: own.append(what), 0) for own in heard.values()]
+        with Desk() as desk:
+            starts = [
+                partial(desk.answer, local, PROMPTS[i], k, sampling, one) for (i, k), one in zip(places, listeners)
+            ]
+            made = run(starts)
+        wanted = local.generate(PROMPTS, sampling)
+        for (i, k), one in zip(places, made):
+            same(one, wanted[i][k])
+            tokens = [token for _, more in heard[i, k] for token in more]
+            assert one.text.startswith("".join(text for text, _ in heard[i, k]))
+            np.testing.assert_allclose([t.logprob for t in tokens], one.logprobs[: len(tokens)], atol=1e-4)
 
 
 @every

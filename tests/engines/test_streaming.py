@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairlead.engines.endings import Endings
 from fairlead.engines.streaming import StopFilter, TextStream, stop_at
 
 KNOWN = [
@@ -40,10 +41,29 @@ def test_pieces_do_not_matter(pieces, stops):
     assert passes.stopped is (at is not None)
 
 
+UTF8 = st.lists(st.sampled_from(list("ab#é".encode())), min_size=1, max_size=14)
+
+
+@given(UTF8, st.lists(st.text(alphabet="ab#é", min_size=1, max_size=4), max_size=3), st.integers(0, 15))
+def test_what_is_complete_within_the_least_ends_nothing(ids, stops, least):
+    """The stream says what is cut from the whole answer, byte by byte, half characters included."""
+    endings = Endings(lambda part: bytes(part).decode(errors="replace"), frozenset(), tuple(stops), least=least)
+    stream, said = TextStream(endings.decode, stops, least=least), ""
+    last = next((n for n in range(1, len(ids) + 1) if endings.reached(ids[:n])), len(ids))
+    for token in ids[:last]:
+        said += stream.feed(token)
+    kept, text, ended = endings.cut(ids[:last])
+    assert said + stream.end() == text
+    assert ended is (stream.filter.stopped)
+    assert len(kept) == last
+    assert not ended or last > least
+
+
 def test_the_stop_that_is_complete_first_counts():
     assert stop_at("xabc", ["abc", "b"]) == 2
     assert stop_at("xab", ["ab", "b"]) == 1
     assert stop_at("x", ["y"]) is None
+    assert [stop_at("abab", ["ab", "b"], deaf) for deaf in (0, 1, 2, 3, 4, 9)] == [0, 0, 2, 2, None, None]
 
 
 def test_characters_are_said_whole():

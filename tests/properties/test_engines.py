@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 import fairlead
-from fairlead import catalog
+from fairlead import catalog, fields
 from fairlead.engines import Cache, Completion, Engine, FinishReason, Http, Sampling
+from fairlead.engines.base import SETTINGS
 from fairlead.engines.desk import Desk
 from fairlead.engines.programs import run
 from fairlead.engines.streaming import Listener
@@ -51,15 +52,9 @@ class OpenAIStyle(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        sampling = Sampling(
-            max_tokens=body["max_tokens"],
-            temperature=body["temperature"],
-            top_p=body["top_p"],
-            n=body["n"],
-            seed=body["seed"],
-            stop=tuple(body.get("stop", ())),
-        )
         chat = "messages" in body
+        known = {name: value for name, value in body.items() if name in SETTINGS}
+        sampling = fields.build(Sampling, known, owner="sampling")
         try:
             (row,) = local().generate([body["messages"] if chat else body["prompt"]], sampling)
             choices = [
@@ -181,6 +176,52 @@ def test_stop_texts(engine):
         assert cut.finish_reason is FinishReason.STOP
         cut_any = True
     assert cut_any
+
+
+TOKEN = 40
+"""One of the vocabulary of all models here."""
+WAYS = {
+    "min_p": {"min_p": 1.0},
+    "repetition_penalty": {"repetition_penalty": 5.0},
+    "presence_penalty": {"presence_penalty": 2.0},
+    "frequency_penalty": {"frequency_penalty": 2.0},
+    "logit_bias": {"logit_bias": {TOKEN: 20.0}},
+    "min_tokens": {"min_tokens": 16},
+    "ignore_eos": {"ignore_eos": True},
+    "stop_token_ids": {"stop_token_ids": tuple(range(30, 90))},
+}
+
+
+@every
+def test_every_way_of_drawing_is_honoured_or_refused(engine):
+    """Nothing is ignored: answers change as they should, or the error names the setting."""
+    usual = random(engine, Sampling(max_tokens=16, temperature=2.0, seed=3))
+    plain, honoured = texts(engine.generate(PROMPTS, usual)), {}
+    for name, way in WAYS.items():
+        asked = replace(usual, **way)
+        if name not in getattr(engine, "honours", SETTINGS):
+            for ask in (engine.generate, lambda _, asked: heard(engine, asked)):
+                with pytest.raises(UnsupportedError, match=f"sampling.{name}"):
+                    ask(PROMPTS, asked)
+            continue
+        honoured |= way
+        found = engine.generate(PROMPTS, asked)
+        if name == "min_p":  # only the likeliest token is left
+            assert texts(found) == texts(engine.generate(PROMPTS, replace(usual, temperature=0)))
+        else:
+            assert texts(found) != plain, name
+        if name == "min_tokens":
+            assert all(c.finish_reason is FinishReason.LENGTH for row in found for c in row)
+    asked = replace(usual, **{**honoured, "min_p": 0.01})
+    said, _, made = heard(engine, asked)
+    assert texts(made) == texts(engine.generate(PROMPTS, asked))
+    assert all(a.text.startswith(stream) for row, own in zip(made, said) for a, stream in zip(row, own))
+
+
+def test_what_is_asked_for_is_looked_at_somewhere():
+    """Every setting of Sampling is one of those tried above, or elsewhere in this file."""
+    elsewhere = {"max_tokens", "temperature", "top_p", "top_k", "n", "stop", "seed", "logprobs"}
+    assert set(WAYS) | elsewhere == SETTINGS
 
 
 @every
