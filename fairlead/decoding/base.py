@@ -12,12 +12,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
 from fairlead.engines import engine
-from fairlead.engines.base import SETTINGS, Completion, Engine, Sampling
+from fairlead.engines.base import SETTINGS, Completion, Engine, EngineSpec, Sampling, engine_fields
 from fairlead.engines.desk import Desk
 from fairlead.engines.programs import Program, run
 from fairlead.errors import UnsupportedError
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from fairlead.engines.streaming import Listener
 
 __all__ = ["Decoder", "EngineSpec", "TokenDecoder"]
-
-EngineSpec: TypeAlias = Annotated[Any, "an engine"]
-"""Who answers: a model's name, a mapping of a decoder's `name` and fields, or an engine. A field so annotated is a
-part of the decoder."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class Decoder(ABC):
     @classmethod
     def engine_fields(cls) -> tuple[str, ...]:
         """Return the names of the fields that say who answers."""
-        return tuple(f.name for f in dataclasses.fields(cls) if f.type in ("EngineSpec", EngineSpec))
+        return engine_fields(cls)
 
     @classmethod
     def files(cls, settings: Mapping[str, Any]) -> dict[str, str]:

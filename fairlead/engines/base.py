@@ -6,17 +6,35 @@ Engines are composable: a local model, a server, a cache and every decoding-time
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from fairlead.errors import UsageError
 from fairlead.messages import Message, Prompt
 
-__all__ = ["SETTINGS", "Completion", "Engine", "FinishReason", "Message", "Prompt", "Sampling"]
+__all__ = [
+    "SETTINGS",
+    "Completion",
+    "Engine",
+    "EngineSpec",
+    "FinishReason",
+    "Message",
+    "Prompt",
+    "Sampling",
+    "engine_fields",
+    "engine_values",
+]
+
+EngineSpec: TypeAlias = Annotated[Any, "an engine"]
+"""Who answers: a model's name, a mapping of a decoder's `name` and fields, or an engine. A field of a method that is so
+annotated (or as `EngineSpec | None`, or `dict[str, EngineSpec]` for several) is seen by recipes."""
+
+_ONE = ("EngineSpec", "EngineSpec | None")
+_SEVERAL = ("dict[str, EngineSpec]",)
 
 
 class FinishReason(StrEnum):
@@ -144,3 +162,20 @@ class Engine(Protocol):
             UnsupportedError: engines that cannot say so.
         """
         ...
+
+
+def engine_fields(cls: type) -> tuple[str, ...]:
+    """Return the names of a method's fields that say who answers."""
+    return tuple(f.name for f in fields(cls) if f.type == EngineSpec or f.type in (*_ONE, *_SEVERAL))
+
+
+def engine_values(cls: type, values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield who answers in plain `values` of a method's fields, each with the keys under which it stands."""
+    for one in fields(cls):
+        given = values.get(one.name)
+        if given is None:
+            continue
+        if one.type == EngineSpec or one.type in _ONE:
+            yield (one.name,), given
+        elif one.type in _SEVERAL and isinstance(given, Mapping):
+            yield from (((one.name, key), inner) for key, inner in given.items())

@@ -14,7 +14,18 @@ from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from fairlead import catalog
 
-__all__ = ["Answerer", "Context", "Outcome", "Preview", "Step", "Use", "data_uses", "model_uses", "name_of_answerer"]
+__all__ = [
+    "Answerer",
+    "Context",
+    "Outcome",
+    "Preview",
+    "Step",
+    "Use",
+    "data_uses",
+    "evaluator_uses",
+    "model_uses",
+    "name_of_answerer",
+]
 
 Answerer: TypeAlias = str | dict[str, Any]
 """Who answers: a model (`harbor:NAME`, a directory, a hub id, "URL#model" of a server), or a decoding method as a
@@ -28,7 +39,7 @@ class Use:
     keys: tuple[str | int, ...]
     """Where it stands in the step's block."""
     role: str
-    """"model", "data", or a kind of method ("objective", "reward", "evaluator")."""
+    """"model", "data", "retriever", or a kind of method ("objective", "reward", "evaluator")."""
     value: Any
     """As written: a name, a path, "@step", or a method's spec."""
 
@@ -78,7 +89,7 @@ class Step(Protocol):
     """A frozen dataclass that does one part of a run."""
 
     produces: ClassVar[str | None]
-    """The output that "@id" stands for: "model", "records" or None."""
+    """The output that "@id" stands for: "model", "records", "retriever" or None."""
 
     def uses(self) -> tuple[Use, ...]:
         """Return everything that the step needs from outside."""
@@ -110,10 +121,23 @@ def model_uses(keys: tuple[str | int, ...], who: Answerer) -> Iterator[Use]:
     entry = known.get(str(who.get("name")))
     if entry is None:
         return
-    yield from (Use((*keys, part), "data", source) for part, source in entry.load().files(who).items())
-    for part in entry.load().engine_fields():
+    decoder = entry.load()
+    yield from (Use((*keys, f), decoder.roles.get(f, "data"), source) for f, source in decoder.files(who).items())
+    for part in decoder.engine_fields():
         if who.get(part) is not None:
             yield from model_uses((*keys, part), who[part])
+
+
+def evaluator_uses(keys: tuple[str | int, ...], spec: str | Mapping[str, Any]) -> Iterator[Use]:
+    """Yield what an evaluator at `keys` needs: itself, and the models that its own fields name."""
+    yield Use(keys, "evaluator", spec)
+    from fairlead.engines.base import engine_values
+
+    known = {entry.name: entry for entry in catalog.entries("evaluator")}
+    if isinstance(spec, Mapping) and (entry := known.get(str(spec.get("name")))) is not None:
+        for inner, who in engine_values(entry.load(), spec):
+            if isinstance(who, str | Mapping):
+                yield from model_uses((*keys, *inner), dict(who) if isinstance(who, Mapping) else who)
 
 
 def name_of_answerer(who: Answerer) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fairlead import catalog
-from fairlead.engines.base import Sampling
+from fairlead.engines.base import Sampling, engine_values
 from fairlead.errors import UsageError
 from fairlead.fields import to_plain
 from fairlead.steps.answering import open_engine
-from fairlead.steps.base import Answerer, Context, Outcome, Preview, Use, data_uses, model_uses
+from fairlead.steps.base import Answerer, Context, Outcome, Preview, Use, data_uses, evaluator_uses, model_uses
 from fairlead.steps.rows import write_rows
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Evaluate:
         return (
             *(use for name, model in self.models.items() for use in model_uses(("models", name), model)),
             *data_uses("data", self.data),
-            *(Use(("evaluators", key), "evaluator", spec) for key, spec in keyed),
+            *(use for key, spec in keyed for use in evaluator_uses(("evaluators", key), spec)),
         )
 
     def preview(self, before: Mapping[str, Preview]) -> Preview:
@@ -101,12 +102,24 @@ class Evaluate:
 
         source = self.data if isinstance(self.data, str) else list(self.data)
         held_out = records.read(source, kind=self.kind, format=self.format, limit=self.limit)
-        engines = {name: Cache(open_engine(m, self.dtype), context.cache) for name, m in self.models.items()}
+        opened: dict[str, Cache] = {}
+
+        def open_once(who: Answerer, dtype: str | None = None) -> Cache:
+            key = json.dumps([who, dtype], sort_keys=True, default=repr)
+            if key not in opened:
+                opened[key] = Cache(open_engine(who, dtype), context.cache)
+            return opened[key]
+
+        def open_helper(who: Answerer) -> Cache:
+            remote = isinstance(who, str) and who.startswith(("http://", "https://"))
+            return open_once(who, None if remote else self.dtype)
+
+        engines = {name: open_once(model, self.dtype) for name, model in self.models.items()}
         metrics: dict[str, float] = {}
         notes: list[str] = []
         reports: dict[str, Report] = {}
         samplings: list[Sampling] = []
-        for label, evaluator in self.build().items():
+        for label, evaluator in self.build(open_helper).items():
             reports[label] = evaluator(engines, held_out)
             reports[label].save(context.folder, label)
             metrics |= {f"{label}.{name}": value for name, value in reports[label].metrics().items()}
@@ -120,18 +133,36 @@ class Evaluate:
             outputs["samples"] = "samples.jsonl"
         return Outcome(outputs, metrics, tuple(notes))
 
-    def build(self) -> dict[str, Any]:
-        """Return the evaluators by label, with this step's sampling where they do not have their own."""
+    def build(self, opened: Callable[[Answerer], Engine] | None = None) -> dict[str, Any]:
+        """Return the evaluators by label, with this step's sampling where they do not have their own.
+
+        Args:
+            opened: opens the models that evaluators name for themselves (a judge); None leaves them unopened.
+        """
         specs = list(self.evaluators.values() if isinstance(self.evaluators, Mapping) else self.evaluators)
         built = {}
         for label, spec in zip(self.labels, specs, strict=True):
             values = {"name": spec} if isinstance(spec, str) else dict(spec)
-            known = {field.name: field.default for field in fields(catalog.find("evaluator", values["name"]).load())}
+            kind = catalog.find("evaluator", values["name"]).load()
+            known = {field.name: field.default for field in fields(kind)}
             # Evaluators with a default of their own (drift draws from the policy itself) keep it.
             if known.get("sampling") == _USUAL and "sampling" not in values:
                 values["sampling"] = to_plain(self.sampling)
+            if opened is not None:
+                for keys, who in list(engine_values(kind, values)):
+                    _put(values, keys, opened(who))
             built[label] = catalog.from_spec("evaluator", values)
         return built
+
+
+def _put(values: dict[str, Any], keys: Sequence[str], new: Any) -> None:
+    """Set a value inside nested mappings, of which only copies are changed."""
+    first, *rest = keys
+    if rest:
+        values[first] = dict(values[first])
+        _put(values[first], rest, new)
+    else:
+        values[first] = new
 
 
 def _samples(
