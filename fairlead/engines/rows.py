@@ -6,6 +6,7 @@ forward, cut back, copied and dropped; what a row sees never depends on the othe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fairlead.engines.draw import first_best
+from fairlead.engines.forwards import Forwards
 from fairlead.engines.programs import Ask
 from fairlead.engines.sampler import new_cache
 from fairlead.engines.shifts import Shift, agreement, shifted
@@ -69,9 +72,10 @@ class Rows:
         policy: the model, in evaluation mode, with an attention implementation that takes additive masks.
         positions: most tokens that the model can read, or None.
         max_tokens: most tokens, padding included, in one forward over several rows.
+        lean: whether the model is known to have a lean forward.
     """
 
-    def __init__(self, policy: Policy, *, positions: int | None, max_tokens: int):
+    def __init__(self, policy: Policy, *, positions: int | None, max_tokens: int, lean: bool = False):
         if policy.virtual_tokens:
             raise UnsupportedError(
                 "a model with virtual tokens cannot be decoded row by row",
@@ -79,7 +83,7 @@ class Rows:
             )
         self.policy, self.positions, self.max_tokens = policy, positions, max_tokens
         self.device = next(policy.parameters()).device
-        self.head = policy.head()
+        self.model = Forwards(policy, lean=lean)
         self.cache = new_cache(policy)
         self.alive: list[Row] = []
         self.forwards = 0
@@ -149,29 +153,26 @@ class Rows:
 
     def _forward(self, feeds: Sequence[_Feed]) -> list[Seen]:
         counts = [len(feed.ids) for feed in feeds]
-        ids = torch.zeros((len(feeds), max(counts)), dtype=torch.int64)
-        for line, feed in zip(ids, feeds):
-            line[: len(feed.ids)] = torch.tensor(feed.ids)
-            line[len(feed.ids) :] = feed.ids[-1]
+        most = max(counts)
+        for feed in feeds:
             self._check_room(feed)
+        # Padding is never seen by real tokens. Not the pad token, at which some models warn.
+        lines = [[*feed.ids, *[feed.ids[-1]] * (most - count)] for feed, count in zip(feeds, counts)]
+        ids = torch.tensor(lines, device=self.device)
         places = self.cache.begin_block([feed.row.place for feed in feeds], counts)
-        if self.positions is not None:
+        if self.positions is not None and min(counts) < most:
             places = places.clamp(max=self.positions - 1)  # padding alone can lie beyond
-        with shifted(self.policy, [f.row.shifts for f in feeds], [len(f.row.ids) for f in feeds], counts):
-            hidden = self.policy.plain.base_model(
-                input_ids=ids.to(self.device),
-                position_ids=places,
-                attention_mask=self.cache.block_mask(self.policy.plain.dtype),
-                past_key_values=self.cache,
-                use_cache=True,
-            ).last_hidden_state
+        shifts = [feed.row.shifts for feed in feeds]
+        with shifted(self.policy, shifts, [len(feed.row.ids) for feed in feeds], counts):
+            mask = self.cache.block_mask(self.policy.plain.dtype)
+            hidden = self.model.hidden(ids, places, mask, self.cache)
         self.cache.end_block(counts)
         for feed in feeds:
             feed.row.ids += feed.ids
         self.forwards += 1
         self.tokens += sum(counts)
         wanted = [hidden[k, count - feed.last : count] for k, (feed, count) in enumerate(zip(feeds, counts))]
-        return self._seen(torch.cat(wanted), [feed.last for feed in feeds])
+        return self._seen(wanted[0] if len(wanted) == 1 else torch.cat(wanted), [feed.last for feed in feeds])
 
     def _check_room(self, feed: _Feed) -> None:
         room = None if self.positions is None else self.positions - len(feed.row.ids)
@@ -182,11 +183,11 @@ class Rows:
             )
 
     def _seen(self, hidden: Tensor, counts: Sequence[int]) -> list[Seen]:
-        logits = self.head.tile(hidden, 0, len(self.head.weight))
-        if not torch.isfinite(logits).all():
+        logits = self.model.logits(hidden)
+        if not math.isfinite(logits.sum()):
             raise EngineError("the model's logits are not finite", fix="use dtype float32, or check its weights")
-        top, best = logits.max(-1)
-        logprob = (top - logits.logsumexp(-1)).tolist()
+        best = first_best(logits)
+        logprob = logits.log_softmax(-1).gather(-1, best[:, None])[:, 0].tolist()
         best = best.tolist()
         found, start = [], 0
         for part in logits.split(list(counts)):

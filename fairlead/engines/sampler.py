@@ -8,7 +8,7 @@ is padded on the right, where causal attention cannot see; a forward of one new 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -21,12 +21,14 @@ from fairlead.engines.beginnings import Beginning, find_beginnings
 from fairlead.engines.draw import choose, row_generator, token_logprob
 from fairlead.engines.edits import Past
 from fairlead.engines.endings import Endings
+from fairlead.engines.forwards import Forwards
 from fairlead.engines.kv import RaggedCache
+from fairlead.engines.lean import Lean
 from fairlead.errors import EngineError, UnsupportedError
 from fairlead.forward import virtual
 from fairlead.forward.policy import Policy
 
-__all__ = ["Sampler", "check_decoding", "new_cache"]
+__all__ = ["Abilities", "Sampler", "check_decoding", "new_cache"]
 
 _TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 """Largest difference that rounding explains, relative to the largest hidden state."""
@@ -79,6 +81,7 @@ class Sampler:
         max_rows: most rows decoded at a time.
         max_tokens: most tokens, padding included, in one forward over several prompts.
         share: whether what prompts begin with in common is computed once.
+        lean: whether the model is known to have a lean forward.
     """
 
     def __init__(
@@ -91,11 +94,12 @@ class Sampler:
         max_rows: int,
         max_tokens: int,
         share: bool = True,
+        lean: bool = False,
     ):
         self.policy, self.sampling, self.endings = policy, sampling, endings
         self.positions, self.max_rows, self.max_tokens = positions, max_rows, max_tokens
         self.device = next(policy.parameters()).device
-        self.head = policy.head()
+        self.model = Forwards(policy, lean=lean)
         self.cache = new_cache(policy)
         self.share = share
         self.begun: tuple[Beginning | None, list[tuple[Tensor, Tensor]]] = (None, [])
@@ -157,7 +161,7 @@ class Sampler:
         start = self._begin(batch[0].beginning)
         self.cache.begin_prefill(copies, self.device, self.begun[1])
         hidden = _prefill(self.policy, ids.to(self.device), self.cache, start)
-        logits = self._logits(hidden[torch.arange(len(batch), device=self.device), lengths - 1])
+        logits = self.model.logits(hidden[torch.arange(len(batch), device=self.device), lengths - 1])
         if not torch.isfinite(logits).all():
             raise EngineError("the model's logits are not finite", fix="use dtype float32, or check its weights")
         self.cache.end_prefill(lengths + start + self.policy.virtual_tokens)
@@ -185,13 +189,10 @@ class Sampler:
         """Add one token to every row."""
         tokens = torch.tensor([[row.ids[-1]] for row in self.rows], device=self.device)
         mask = self.cache.decode_mask(self.policy.plain.dtype)
-        hidden = _extend(self.policy, tokens, self.cache, mask)
+        hidden = self.model.hidden(tokens, self.cache.lengths[:, None], mask, self.cache)
         self.cache.extend()
-        self._append(self.rows, self._logits(hidden[:, -1]))
+        self._append(self.rows, self.model.logits(hidden[:, -1]))
         self._settle()
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return self.head.tile(hidden, 0, len(self.head.weight))
 
     def _append(self, rows: list[_Row], logits: Tensor) -> None:
         greedy = self.sampling.temperature == 0
@@ -250,17 +251,6 @@ def _prefill(policy: Policy, ids: Tensor, cache: RaggedCache, start: int = 0) ->
     return states[:, -ids.shape[1] :]
 
 
-def _extend(policy: Policy, ids: Tensor, cache: RaggedCache, mask: Tensor | dict[str, Tensor] | None) -> Tensor:
-    """Return the hidden states [N, 1, H] of one more token per row, ids [N, 1]."""
-    return policy.plain.base_model(
-        input_ids=ids,
-        position_ids=cache.lengths[:, None],
-        attention_mask=mask,
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
-
-
 def _whole(policy: Policy, ids: Tensor, places: Tensor) -> Tensor:
     """Return the hidden states [N, W, H] of rows in one forward, without a cache of ours."""
     if not policy.virtual_tokens:
@@ -285,45 +275,71 @@ def new_cache(policy: Policy) -> RaggedCache:
     return RaggedCache(config.num_hidden_layers, window=window if slides else None, mixed=len(kinds) > 1, prefix=prefix)
 
 
-@torch.inference_mode()
-def check_decoding(policy: Policy) -> bool:
-    """Compare rows of different lengths, decoded token by token, with the model's plain forward.
+@dataclass(frozen=True)
+class Abilities:
+    """What decoding can do with a model."""
 
-    Returns whether prompts can also be computed behind a beginning that they share.
+    shares: bool
+    """Whether prompts can be computed behind a beginning that they share."""
+    lean: bool
+    """Whether its lean forward is its forward."""
+
+
+@torch.inference_mode()
+def check_decoding(policy: Policy) -> Abilities:
+    """Compare rows of different lengths, decoded token by token, with the model's plain forward.
 
     Raises:
         UnsupportedError: a model whose attention, positions or state do not work so.
     """
-    device, lengths, steps = next(policy.parameters()).device, (3, 7, 5), 2
+    device, longest = next(policy.parameters()).device, max(_LENGTHS) + _STEPS
     vocabulary = policy.plain.config.get_text_config().vocab_size
-    ids = torch.from_numpy(np.random.default_rng(0).integers(0, vocabulary, (3, max(lengths) + steps))).to(device)
+    ids = torch.from_numpy(np.random.default_rng(0).integers(0, vocabulary, (3, longest))).to(device)
     ids[:, :_SHARED] = ids[0, :_SHARED]
-    places = torch.arange(ids.shape[1], device=device).expand(ids.shape)
-    rows, ends = torch.arange(3, device=device), torch.tensor(lengths, device=device)
-    cache, name = new_cache(policy), type(policy.plain).__name__
+    name = type(policy.plain).__name__
     try:
-        wanted = _whole(policy, ids, places)
-        cache.begin_prefill(range(3), device)
-        _prefill(policy, ids[:, : max(lengths)], cache)
-        cache.end_prefill(ends + policy.virtual_tokens)
-        gap = torch.zeros((), device=device)
-        for step in range(steps):
-            mask = cache.decode_mask(policy.plain.dtype)
-            states = _extend(policy, ids[rows, ends + step][:, None], cache, mask)[:, -1]
-            cache.extend()
-            gap = torch.maximum(gap, (states - wanted[rows, ends + step]).abs().max().float())
+        wanted = _whole(policy, ids, torch.arange(longest, device=device).expand(ids.shape))
+        gap = _decoded_gap(policy, ids, wanted, lean=False)
     except _REFUSALS as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UnsupportedError(f"{name} cannot be decoded in ragged batches: {first}", fix=_OTHER_ENGINE) from error
-    tolerance = _TOLERANCES[policy.plain.dtype] * wanted.abs().max()
-    if gap > tolerance:
+    tolerance = _TOLERANCES[policy.plain.dtype] * float(wanted.abs().max())
+    if not gap <= tolerance:
         raise UnsupportedError(f"{name} answers differently in ragged batches (by {gap:.1e})", fix=_OTHER_ENGINE)
-    if policy.virtual_tokens:
-        return False
-    try:
+
+    def holds(gap_of: Callable[[], float]) -> bool:
+        try:
+            return gap_of() <= tolerance
+        except _REFUSALS:
+            return False
+
+    def shared_gap() -> float:
         cache = new_cache(policy)
         cache.begin_prefill(range(3), device, _keys_of(policy, ids[0, :_SHARED].tolist(), device))
         states = _prefill(policy, ids[:, _SHARED:], cache, _SHARED)
-    except _REFUSALS:
-        return False
-    return bool((states - wanted[:, _SHARED:]).abs().max() <= tolerance)
+        return float((states - wanted[:, _SHARED:]).abs().max())
+
+    return Abilities(
+        shares=not policy.virtual_tokens and holds(shared_gap),
+        lean=Lean.of(policy) is not None and holds(lambda: _decoded_gap(policy, ids, wanted, lean=True)),
+    )
+
+
+def _decoded_gap(policy: Policy, ids: Tensor, wanted: Tensor, *, lean: bool) -> float:
+    """Return how far the hidden states of rows decoded token by token, then in a block, are from those wanted."""
+    device, cache, model = ids.device, new_cache(policy), Forwards(policy, lean=lean)
+    rows, ends = torch.arange(3, device=device), torch.tensor(_LENGTHS, device=device)
+    cache.begin_prefill(range(3), device)
+    _prefill(policy, ids[:, : max(_LENGTHS)], cache)
+    cache.end_prefill(ends + policy.virtual_tokens)
+    gap = torch.zeros((), device=device)
+    for step in range(_STEPS):
+        mask, new = cache.decode_mask(policy.plain.dtype), ids[rows, ends + step][:, None]
+        states = model.hidden(new, cache.lengths[:, None], mask, cache)[:, -1]
+        cache.extend()
+        gap = torch.maximum(gap, (states - wanted[rows, ends + step]).abs().max().float())
+    return float(gap)
+
+
+_LENGTHS, _STEPS = (3, 7, 5), 2
+"""Tokens of the rows of the check, and how many more they are given one by one."""

@@ -39,8 +39,10 @@ class Head:
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits [M, V] of hidden states [M, H], which have the weight's dtype."""
         logits = (hidden @ self.weight.T).float()
-        if self.bias is not None:
-            logits = logits + self.bias
+        return self.finished(logits if self.bias is None else logits + self.bias)
+
+    def finished(self, logits: Tensor) -> Tensor:
+        """Return logits of h W' + b."""
         if self.scale != 1.0:
             logits = logits * self.scale
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
