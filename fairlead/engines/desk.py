@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from fairlead.engines.base import Completion, Engine, Sampling
+from fairlead.engines.memory import Memory
 from fairlead.engines.programs import Ask, Program, Runner, together
 from fairlead.engines.streaming import Listener
 from fairlead.errors import FairleadError
@@ -79,9 +80,15 @@ class Desk:
     """Lends local models to programs, each once, and asks other engines, those with the same sampling in one call.
 
     An engine is asked elsewhere, while other programs go on, if its attribute `remote` says so. Used by one thread.
+
+    Args:
+        remember: tokens of each model whose keys and values are kept when the model was given back, for prompts that
+            begin alike.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, remember: int = 0) -> None:
+        self.remember = remember
+        self._memories: dict[int, Memory] = {}
         self._borrowed = ExitStack()
         self._lent: dict[int, Rows] = {}
         self._questions: dict[int, _Questions] = {}
@@ -103,7 +110,8 @@ class Desk:
     def rows(self, local: Local) -> Rows:
         """Return a local model's rows."""
         if id(local) not in self._lent:
-            self._lent[id(local)] = self._borrowed.enter_context(local.rows())
+            memory = self._memories.setdefault(id(local), Memory(self.remember)) if self.remember else None
+            self._lent[id(local)] = self._borrowed.enter_context(local.rows(memory))
         return self._lent[id(local)]
 
     def answer(

@@ -197,6 +197,12 @@ class RaggedCache(Cache):
             layer.copy(row, other, length)
         self.crop(row, length)
 
+    def insert(self, row: int, stored: Sequence[tuple[Tensor, Tensor]], length: int) -> None:
+        """Make a row the first `length` of the tokens whose keys and values `stored` gave."""
+        for layer, (keys, values) in zip(self.own_layers, stored):
+            layer.insert(row, keys, values, length)
+        self.crop(row, length)
+
     def crop(self, row: int, length: int) -> None:
         """Say how many tokens of a row count; those behind are forgotten."""
         self.counts[row] = length
@@ -320,6 +326,12 @@ class _Layer(CacheLayerMixin):
             self._reserve(self.cache.rows, max(length, self.cache.longest))
             self.keys[row, :, :length] = self.keys[other, :, :length]
             self.values[row, :, :length] = self.values[other, :, :length]
+
+    def insert(self, row: int, keys: Tensor, values: Tensor, length: int) -> None:
+        if not self.is_initialized:
+            self.lazy_initialization(keys, values)
+        self._reserve(self.cache.rows, max(length, self.cache.longest))
+        self.keys[row, :, :length], self.values[row, :, :length] = keys[0, :, :length], values[0, :, :length]
 
     def _reserve(self, rows: int, columns: int) -> None:
         if rows > self.keys.shape[0] or columns > self.keys.shape[2]:

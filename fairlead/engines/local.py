@@ -21,6 +21,7 @@ import torch
 from fairlead import models
 from fairlead.engines.base import Completion, Sampling
 from fairlead.engines.endings import Endings
+from fairlead.engines.memory import Memory
 from fairlead.engines.packing import Packing
 from fairlead.engines.programs import Program
 from fairlead.engines.rows import Rows
@@ -162,14 +163,24 @@ class Local:
         return write([Line(self, rows, rows.open(), prompt)], index, sampling, tell=tell)
 
     @contextmanager
-    def rows(self) -> Iterator[Rows]:
+    def rows(self, memory: Memory | None = None) -> Iterator[Rows]:
         """Lend the model to a decoding method, token by token; other calls wait.
+
+        Args:
+            memory: what it has read lately, to be used and added to. Weights that change make it wrong, so it is of no
+                use with a model object.
 
         Raises:
             UnsupportedError: a model with virtual tokens, or one that cannot be decoded in ragged batches.
         """
         with self._decoding() as abilities, torch.inference_mode():
-            yield Rows(self._policy, positions=self._positions, max_tokens=self.max_batch_tokens, lean=abilities.lean)
+            yield Rows(
+                self._policy,
+                positions=self._positions,
+                max_tokens=self.max_batch_tokens,
+                memory=None if self._source is None else memory,
+                lean=abilities.lean,
+            )
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Return the tokens of a prompt that a decoding method lets the model answer.

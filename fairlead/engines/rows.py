@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fairlead.engines.draw import first_best
 from fairlead.engines.forwards import Forwards
+from fairlead.engines.memory import Memory, shared
 from fairlead.engines.programs import Ask
 from fairlead.engines.sampler import new_cache
 from fairlead.engines.shifts import Shift, agreement, shifted
@@ -40,6 +41,8 @@ class Row:
     """Its tokens so far."""
     shifts: tuple[Shift, ...] = ()
     """What is done to its hidden states, in this order."""
+    forked: bool = False
+    """Whether it began as a part of another row, which will be remembered instead."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +75,25 @@ class Rows:
         policy: the model, in evaluation mode, with an attention implementation that takes additive masks.
         positions: most tokens that the model can read, or None.
         max_tokens: most tokens, padding included, in one forward over several rows.
+        memory: keeps what dropped rows have read, for rows that begin alike later.
         lean: whether the model is known to have a lean forward.
     """
 
-    def __init__(self, policy: Policy, *, positions: int | None, max_tokens: int, lean: bool = False):
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        positions: int | None,
+        max_tokens: int,
+        memory: Memory | None = None,
+        lean: bool = False,
+    ):
         if policy.virtual_tokens:
             raise UnsupportedError(
                 "a model with virtual tokens cannot be decoded row by row",
                 fix="use an adapter of type lora, or export the model",
             )
-        self.policy, self.positions, self.max_tokens = policy, positions, max_tokens
+        self.policy, self.positions, self.max_tokens, self.memory = policy, positions, max_tokens, memory
         self.device = next(policy.parameters()).device
         self.model = Forwards(policy, lean=lean)
         self.cache = new_cache(policy)
@@ -105,6 +117,7 @@ class Rows:
         """Return a new row that begins with the first `length` tokens of another, by default all; shifted alike."""
         new = self.open(*row.shifts)
         self._copy(row, new, len(row.ids) if length is None else length)
+        new.forked = True
         return new
 
     def crop(self, row: Row, length: int) -> None:
@@ -116,6 +129,10 @@ class Rows:
     def drop(self, *rows: Row) -> None:
         """Forget rows."""
         gone = {id(row) for row in rows}
+        if self.memory is not None:
+            for row in self.alive:
+                if id(row) in gone and row.ids and not row.forked:
+                    self.memory.put(row.ids, row.shifts, self.cache.stored(row.place))
         kept = [row.place for row in self.alive if id(row) not in gone]
         if len(kept) < len(self.alive):
             self.alive = [self.alive[place] for place in self.cache.keep(kept)]
@@ -206,9 +223,9 @@ class Rows:
         for feed in new:
             shifted_so.setdefault(feed.row.shifts, []).append(feed)
             alike.setdefault((feed.row.shifts, *feed.ids), []).append(feed)
-        self._share([(new, _shared(new[0].ids, new[-1].ids))])
+        self._share([(new, shared(new[0].ids, new[-1].ids))])
         if len(shifted_so) > 1:
-            self._share([(own, _shared(own[0].ids, own[-1].ids)) for own in shifted_so.values()])
+            self._share([(own, shared(own[0].ids, own[-1].ids)) for own in shifted_so.values()])
         self._share([(members, len(members[0].ids)) for members in alike.values()])
         begun = {id(feed.row) for feed in new}
         return [_Feed(f.row, f.ids[len(f.row.ids) :], f.last) if id(f.row) in begun else f for f in feeds]
@@ -223,6 +240,7 @@ class Rows:
             known, have = self._known(first, length)
             if have >= len(first.row.ids) + _WORTH:
                 self._copy(known, first.row, have)
+            self._remember(first, length)
             if len(members) > 1 and length >= len(first.row.ids) + _WORTH:
                 leaders.append(_Feed(first.row, first.ids[len(first.row.ids) : length], 1))
         for batch in self._batches(leaders):
@@ -235,9 +253,19 @@ class Rows:
     def _known(self, feed: _Feed, length: int) -> tuple[Row, int]:
         """Return the row in use that has most of a feed's first `length` tokens, and how many."""
         ids = feed.ids[:length]
-        have = [int(min(_shared(row.ids, ids), agreement(row.shifts, feed.row.shifts))) for row in self.alive]
+        have = [int(min(shared(row.ids, ids), agreement(row.shifts, feed.row.shifts))) for row in self.alive]
         best = max(range(len(have)), key=have.__getitem__)
         return self.alive[best], have[best]
+
+    def _remember(self, feed: _Feed, length: int) -> None:
+        """Give a row what is remembered of the first `length` tokens that it is fed, if that is more than it has."""
+        if self.memory is None:
+            return
+        found = self.memory.find(feed.ids[:length], feed.row.shifts, len(feed.row.ids) + _WORTH)
+        if found is not None:
+            stored, have = found
+            self.cache.insert(feed.row.place, stored, have)
+            feed.row.ids[:] = feed.ids[:have]
 
     def _copy(self, row: Row, new: Row, length: int) -> None:
         self.cache.copy(new.place, row.place, length)
@@ -261,11 +289,3 @@ class ShiftedRows:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.rows, name)
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens two sequences begin with in common."""
-    for k, (a, b) in enumerate(zip(one, other)):
-        if a != b:
-            return k
-    return min(len(one), len(other))
