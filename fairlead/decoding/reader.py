@@ -12,6 +12,7 @@ import numpy as np
 from fairlead.engines.base import Sampling
 from fairlead.engines.draw import choose
 from fairlead.engines.local import Local
+from fairlead.engines.memory import shared
 from fairlead.engines.programs import Ask
 from fairlead.engines.rows import Row, Rows, Seen
 from fairlead.engines.streaming import Token
@@ -122,18 +123,10 @@ class Reader:
 
     def _fork(self, ids: Sequence[int]) -> Row:
         whole = [*self.prompt, *ids]
-        return self.rows.fork(self.row, min(_shared(self.row.ids, whole), len(whole) - 1))
+        return self.rows.fork(self.row, min(shared(self.row.ids, whole), len(whole) - 1))
 
     def _keep(self, row: Row, whole: Sequence[int], most: int) -> int:
         """Crop a row to what it has in common with `whole`, at most `most` tokens; return how many."""
-        have = min(_shared(row.ids, whole), most)
+        have = min(shared(row.ids, whole), most)
         self.rows.crop(row, have)
         return have
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens two sequences begin with in common."""
-    length = min(len(one), len(other))
-    if one[:length] == other[:length]:
-        return length
-    return next(k for k, (a, b) in enumerate(zip(one, other)) if a != b)
