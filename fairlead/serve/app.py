@@ -18,20 +18,24 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.types import Message, Send
 
 from fairlead.engines.base import Engine
 from fairlead.errors import EngineError, FairleadError, RenderError, UnknownNameError, UsageError
 from fairlead.serve import schema
 from fairlead.serve.answers import CHAT, TEXT, Form, Words, counter
+from fairlead.serve.mailbox import Mailbox, merged
 from fairlead.serve.methods import Method, Methods, Served, described, method_name
 from fairlead.serve.openapi import document
 from fairlead.serve.page import add_page
-from fairlead.serve.worker import Job, Piece, Worker
+from fairlead.serve.worker import Job, Piece, Told, Worker
 
 __all__ = ["Limits", "create_app"]
 
 _ALIVE_SECONDS = 15.0
 """A stream without news says so after this long."""
+_AHEAD = 256
+"""Pieces that may wait for a client; then its answer rests."""
 _LOOK_SECONDS = 0.25
 """How often it is asked whether a client is still there."""
 _CLIENT_ERRORS = (UsageError, RenderError, EngineError)
@@ -48,8 +52,12 @@ class Limits:
     """Most requests that wait or run; more are told to come back."""
     max_tokens: int = 4096
     """Most tokens of an answer; also where a request does not say."""
+    remember: int = 8192
+    """Tokens of each model whose keys and values are kept for prompts that begin alike; 0 for none."""
     body_bytes: int = 1 << 20
     """Largest request."""
+    patience: float = 60.0
+    """Seconds after which a client that takes nothing of its answer is given up."""
 
 
 class _RefusedError(Exception):
@@ -93,7 +101,7 @@ class _Server:
     def __init__(self, engines: Mapping[str, Engine], keys: Sequence[str], limits: Limits):
         self.keys, self.limits = [key.encode() for key in keys], limits
         self.methods = Methods(engines, rows=limits.rows)
-        self.worker = Worker(rows=limits.rows, waiting=limits.waiting)
+        self.worker = Worker(rows=limits.rows, waiting=limits.waiting, remember=limits.remember)
         self.metrics = _Metrics(self.worker)
         self.started = int(time.time())
         self.app = FastAPI(title="Fairlead", docs_url=None, redoc_url=None, openapi_url=None, lifespan=self._lifespan)
@@ -181,7 +189,10 @@ class _Server:
         self._admit(request)
         asked = await self._read(request, kind)
         served = await self._served(asked.model, asked.methods)
-        sampling = asked.sampling(self.limits.max_tokens)
+        try:
+            sampling = asked.sampling(self.limits.max_tokens)
+        except UsageError as error:
+            raise _RefusedError(400, str(error), param=_param(error)) from None
         if sampling.max_tokens > self.limits.max_tokens:
             message = f"max_tokens: at most {self.limits.max_tokens} are written here"
             raise _RefusedError(400, message, param="max_tokens")
@@ -194,31 +205,51 @@ class _Server:
             method=method_name(served.engine),
             stats=all(one.return_stats for one in asked.methods),
         )
-        heard: asyncio.Queue[Piece | Exception | None] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def tell(what: Piece | Exception | None) -> None:
-            loop.call_soon_threadsafe(heard.put_nowait, what)
-
+        heard = Mailbox(_AHEAD)
+        job = Job(
+            served.engine,
+            asked.prompt_of_model,
+            sampling,
+            heard.put,
+            carry=asyncio.get_running_loop().call_soon_threadsafe,
+            room=heard.room,
+            choices=asked.n,
+            stream=asked.stream,
+            top=asked.top,
+        )
         try:
-            job = self.worker.submit(
-                served.engine, asked.prompt_of_model, sampling, tell, choices=asked.n, top=asked.top
-            )
+            self.worker.submit(job)
         except queue.Full:
             self.metrics.requests.labels(asked.model, "refused").inc()
             raise _RefusedError(429, "too many requests wait here", Retry_After="1") from None
-        began = time.monotonic()
-        hearing = _Hearing(self.metrics, asked.model, told, job, heard, began)
+        hearing = _Hearing(self.metrics, asked.model, told, job, heard, time.monotonic())
         if not asked.stream:
             return await hearing.whole(request, asked)
         # An error that is known at once is an answer of its own, not an event.
-        first = await heard.get()
-        if isinstance(first, Exception):
-            raise hearing.refused(first)
+        first = await hearing.next(request)
         usage = asked.stream_options is not None and asked.stream_options.include_usage
-        events = hearing.events(first, asked.n, logprobs=asked.top is not None, usage=usage)
+        return _Stream(
+            hearing.events(first, asked.n, logprobs=asked.top is not None, usage=usage), self.limits.patience
+        )
+
+
+class _Stream(StreamingResponse):
+    """Events for a client that has to take them."""
+
+    def __init__(self, events: AsyncIterator[str], patience: float):
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self.patience = patience
+
+    async def stream_response(self, send: Send) -> None:
+        async def patient(message: Message) -> None:
+            try:
+                async with asyncio.timeout(self.patience):
+                    await send(message)
+            except TimeoutError:
+                raise OSError("the client takes nothing") from None
+
+        await super().stream_response(patient)
 
 
 @dataclass
@@ -229,70 +260,85 @@ class _Hearing:
     model: str
     form: Form
     job: Job
-    heard: asyncio.Queue[Piece | Exception | None]
+    heard: Mailbox
     began: float
 
     async def whole(self, request: Request, asked: schema.Request) -> JSONResponse:
         pieces: list[list[Piece]] = [[] for _ in range(asked.n)]
         try:
-            while (piece := await self._next(request)) is not None:
-                pieces[piece.index].append(piece)
+            told: list[Told] = []
+            while not told or told[-1] is not None:
+                told = await self.next(request)
+                for piece in told:
+                    if isinstance(piece, Piece):
+                        pieces[piece.index].append(piece)
         finally:
             self.job.cancelled.set()
         body = self.form.whole(pieces, logprobs=asked.top is not None)
         self._count("done", body["usage"])
         return JSONResponse(body)
 
-    async def _next(self, request: Request) -> Piece | None:
+    async def next(self, request: Request) -> list[Told]:
+        """Return what is told next.
+
+        Raises:
+            _RefusedError: an error, or the client has gone.
+        """
         while True:
             try:
-                piece = await asyncio.wait_for(self.heard.get(), _LOOK_SECONDS)
+                told = await self.heard.take(_LOOK_SECONDS)
             except TimeoutError:
                 if await request.is_disconnected():
+                    self.job.cancelled.set()
                     self._count("cancelled", None)
                     raise _RefusedError(499, "the client has gone") from None
                 continue
-            if isinstance(piece, Exception):
-                raise self.refused(piece)
-            return piece
+            if isinstance(told[-1], Exception):
+                raise self.refused(told[-1])
+            return told
 
-    async def events(self, first: Piece | None, n: int, *, logprobs: bool, usage: bool) -> AsyncIterator[str]:
-        """Yield the answer as server-sent events."""
+    async def events(self, told: list[Told], n: int, *, logprobs: bool, usage: bool) -> AsyncIterator[str]:
+        """Yield the answer as server-sent events; what waits together goes together."""
         completions = []
         outcome = "cancelled"
         try:
-            for index in range(n):
-                yield _event(self.form.first(index))
-            piece: Piece | Exception | None = first
-            while piece is not None:
-                if isinstance(piece, Exception):
-                    outcome = "failed"
-                    yield _event(self.refused(piece, count=False).body)
+            yield "".join(_event(self.form.first(index)) for index in range(n))
+            while True:
+                events = []
+                for piece in merged(told):
+                    if isinstance(piece, Exception):
+                        outcome = "failed"
+                        events.append(self.refused(piece, count=False).body)
+                    elif piece is None:
+                        outcome = "done"
+                        events += [self.form.usage_event(completions)] if usage else []
+                    else:
+                        events += self.form.pieces(piece, logprobs=logprobs)
+                        completions += [piece.completion] if piece.completion is not None else []
+                done = "data: [DONE]\n\n" if outcome == "done" else ""
+                yield "".join(map(_event, events)) + done
+                if outcome != "cancelled":
                     return
-                for event in self.form.pieces(piece, logprobs=logprobs):
-                    yield _event(event)
-                if piece.completion is not None:
-                    completions.append(piece.completion)
-                while True:
-                    try:
-                        piece = await asyncio.wait_for(self.heard.get(), _ALIVE_SECONDS)
-                        break
-                    except TimeoutError:
-                        yield ": keep-alive\n\n"
-            outcome = "done"
-            if usage:
-                yield _event(self.form.usage_event(completions))
-            yield "data: [DONE]\n\n"
+                told = await self._more()
+                while not told:
+                    yield ": keep-alive\n\n"
+                    told = await self._more()
         finally:
             self.job.cancelled.set()
             self._count(outcome, self.form.usage(completions))
+
+    async def _more(self) -> list[Told]:
+        try:
+            return await self.heard.take(_ALIVE_SECONDS)
+        except TimeoutError:
+            return []
 
     def refused(self, error: Exception, *, count: bool = True) -> _RefusedError:
         if count:
             self._count("failed", None)
         if isinstance(error, FairleadError):
             status = 400 if isinstance(error, _CLIENT_ERRORS) else 500
-            return _RefusedError(status, str(error), param=error.place if error.place == "logprobs" else None)
+            return _RefusedError(status, str(error), param=_param(error))
         return _RefusedError(500, f"{type(error).__name__}: the answer could not be made")
 
     def _count(self, outcome: str, usage: dict[str, int] | None) -> None:
@@ -301,6 +347,12 @@ class _Hearing:
         for kind in ("prompt", "completion") if usage else ():
             assert usage is not None
             self.metrics.tokens.labels(self.model, kind).inc(usage[f"{kind}_tokens"])
+
+
+def _param(error: FairleadError) -> str | None:
+    """Return the request's field that an error is about."""
+    place = error.place or ""
+    return place.removeprefix("sampling.") if place == "logprobs" or place.startswith("sampling.") else None
 
 
 def _event(body: dict[str, Any]) -> str:

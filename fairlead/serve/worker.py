@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fairlead.engines.base import Completion, Engine, Sampling
 from fairlead.engines.desk import Desk
-from fairlead.engines.programs import Program, Runner, together
+from fairlead.engines.programs import Ask, Program, Runner, together
 from fairlead.engines.streaming import Listener, Token
 from fairlead.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from fairlead.messages import Prompt
 
-__all__ = ["Job", "Piece", "Worker"]
+__all__ = ["Job", "Piece", "Told", "Worker"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,12 @@ class Piece:
     """The whole answer, with its last piece."""
 
 
-Heard = Callable[[Piece | Exception | None], None]
-"""Is told every piece; at last None when all answers are there, or the error that ended them."""
+Told: TypeAlias = Piece | Exception | None
+"""A piece; at last None when all answers are there, or the error that ended them."""
+
+
+def _here(tell: Callable[[Sequence[Any]], None], told: Sequence[Any]) -> None:
+    tell(told)
 
 
 @dataclass
@@ -49,22 +54,28 @@ class Job:
     """To what."""
     sampling: Sampling
     """How to draw the first answer; each further one has the next seed."""
-    choices: int
+    tell: Callable[[Told], None]
+    """Is told everything."""
+    carry: Callable[..., Any] = _here
+    """Calls a function with its argument where `tell` is at home; by default here, in the worker's thread. All requests
+    that share it are told at once what a round gave."""
+    room: Callable[[], Future[Any] | None] = lambda: None
+    """Says, in the worker's thread, whether more can be told: None, or what is done when it can."""
+    choices: int = 1
     """Answers."""
-    top: int | None
+    stream: bool = False
+    """Whether text is told as it comes."""
+    top: int | None = None
     """Likeliest tokens to tell with every token; None where no tokens are wanted."""
-    tell: Heard
-    """Is called in the worker's thread."""
+    number: int | None = None
+    """The runner's number of it, once it is there."""
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    """Set when nobody wants the answer any more."""
 
     @property
     def size(self) -> int:
         """Rows that it takes at a time."""
         return self.choices * getattr(self.engine, "rows_per_answer", 1)
-
-    number: int | None = None
-    """The runner's number of it, once it is there."""
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    """Set when nobody wants the answer any more."""
 
 
 class Worker:
@@ -76,34 +87,26 @@ class Worker:
     Args:
         rows: most answers written at a time.
         waiting: most requests that wait or run; more are refused.
+        remember: tokens of each model whose keys and values are kept between requests.
     """
 
-    def __init__(self, *, rows: int = 64, waiting: int = 256):
+    def __init__(self, *, rows: int = 64, waiting: int = 256, remember: int = 0):
         self.rows, self.most = rows, waiting
         self._new: queue.Queue[Job | None] = queue.Queue()
         self._jobs: dict[int, Job] = {}
+        self._told: list[tuple[Job, Told]] = []
         self._pending = 0
         self._lock = threading.Lock()
-        self._desk = Desk()
-        self._thread = threading.Thread(target=self._work, name="fairlead-worker", daemon=True)
-        self._thread.start()
+        self._desk = Desk(remember=remember)
+        self._thread: threading.Thread | None = None
 
     @property
     def pending(self) -> int:
         """Requests that wait or run."""
         return self._pending
 
-    def submit(
-        self,
-        engine: Engine,
-        prompt: Prompt,
-        sampling: Sampling,
-        tell: Heard,
-        *,
-        choices: int = 1,
-        top: int | None = None,
-    ) -> Job:
-        """Take a request in; see `Job`.
+    def submit(self, job: Job) -> None:
+        """Take a request in.
 
         Raises:
             queue.Full: too many wait.
@@ -112,14 +115,19 @@ class Worker:
             if self._pending >= self.most:
                 raise queue.Full
             self._pending += 1
-        job = Job(engine, prompt, sampling, choices, top, tell)
-        self._new.put(job)
-        return job
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="fairlead-worker", daemon=True)
+                self._thread.start()
+            self._new.put(job)
 
     def close(self) -> None:
-        """Answer what is there and end the thread."""
-        self._new.put(None)
-        self._thread.join()
+        """Answer what is there and end the thread; the next request starts another one."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                self._new.put(None)
+        if thread is not None:
+            thread.join()
 
     def _work(self) -> None:
         runner = Runner(at_once=self.rows, done=self._done, failed=self._failed)
@@ -136,6 +144,7 @@ class Worker:
                 self._gone(number)
             if runner.busy:
                 self._round(runner)
+            self._deliver()
             if not runner.busy:
                 self._desk.give_back()
 
@@ -156,17 +165,28 @@ class Worker:
                 self._failed(number, error)
 
     def _done(self, number: int, _: Any) -> None:
-        job = self._gone(number)
-        job.tell(None)
+        self._told.append((self._gone(number), None))
 
     def _failed(self, number: int, error: Exception) -> None:
-        job = self._gone(number)
-        job.tell(error)
+        self._told.append((self._gone(number), error))
 
     def _gone(self, number: int) -> Job:
         with self._lock:
             self._pending -= 1
         return self._jobs.pop(number)
+
+    def _deliver(self) -> None:
+        """Tell what a round gave; it is carried over in one go, which wakes who hears it only once."""
+        told, self._told = self._told, []
+        by_home: dict[Callable[..., Any], list[tuple[Job, Told]]] = {}
+        for job, what in told:
+            by_home.setdefault(job.carry, []).append((job, what))
+        for carry, own in by_home.items():
+            try:
+                carry(_tell, own)
+            except RuntimeError:  # the event loop has ended, and nobody hears
+                for job, _ in own:
+                    job.cancelled.set()
 
     def _program(self, job: Job) -> Program[Any]:
         return together([self._choice(job, k) for k in range(job.choices)])
@@ -178,13 +198,46 @@ class Worker:
         def hear(text: str, more: tuple[Token, ...]) -> None:
             nonlocal said, tokens
             if text or more:
-                job.tell(Piece(index, text, more))
+                self._told.append((job, Piece(index, text, more)))
             said, tokens = said + len(text), tokens + len(more)
 
         sampling = replace(job.sampling, seed=job.sampling.seed + index)
-        made = yield from self._desk.answer(job.engine, job.prompt, 0, sampling, Listener(hear, job.top))
+        listener = Listener(hear, job.top) if job.stream or job.top is not None else None
+        made = yield from _paced(self._desk.answer(job.engine, job.prompt, 0, sampling, listener), job)
         if job.top is not None and made.text and not tokens:
             raise UnsupportedError(
                 "the method does not tell its tokens", place="logprobs", fix="leave logprobs out, or ask its model"
             )
-        job.tell(Piece(index, made.text[said:], completion=made))
+        self._told.append((job, Piece(index, made.text[said:], completion=made)))
+
+
+class _Patience:
+    """Waits with a program until its client has taken what it was told."""
+
+    def serve(self, asked: Sequence[Future[Any]]) -> Sequence[Future[Any]]:
+        return asked
+
+
+_PATIENCE = _Patience()
+
+
+def _paced(program: Program[Completion], job: Job) -> Program[Completion]:
+    """Run a program, and let it rest while nobody takes what it says; the others go on."""
+    results: list[Any] | None = None
+    try:
+        while True:
+            try:
+                asked = next(program) if results is None else program.send(results)
+            except StopIteration as end:
+                return end.value
+            room = job.room()
+            if room is not None:
+                yield [Ask(_PATIENCE, room)]
+            results = yield asked
+    finally:
+        program.close()
+
+
+def _tell(told: Sequence[tuple[Job, Told]]) -> None:
+    for job, what in told:
+        job.tell(what)
