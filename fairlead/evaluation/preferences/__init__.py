@@ -1,0 +1,72 @@
+"""Statistics on verdicts: who wins, how surely, at equal lengths, in whose judgement.
+
+Pure functions of arrays. A verdict is a number of points of one side: 1 won, 0 lost, .5 a tie, NaN no verdict.
+
+win_rate(points).rate                                     # with a bootstrap interval
+length_controlled(points, lengths, baseline_lengths).rate # at equal lengths
+bradley_terry(first, second, points).elo                  # ratings from games
+judge_agreement(judge, people).with_each                  # beside people
+order_consistency(straight, swapped)                      # biases of the judge
+"""
+
+from fairlead.evaluation.preferences.agreement import (
+    JudgeAgreement,
+    cohen_kappa,
+    fleiss_kappa,
+    judge_agreement,
+    kendall,
+    spearman,
+)
+from fairlead.evaluation.preferences.bias import (
+    first_slot_rate,
+    has_list,
+    order_consistency,
+    prefers_lists,
+    prefers_longer,
+    self_preference,
+)
+from fairlead.evaluation.preferences.length_control import (
+    LengthControlled,
+    LengthReference,
+    length_controlled,
+    paired_win_rate,
+)
+from fairlead.evaluation.preferences.ratings import Ratings, bradley_terry, elo_of, elo_online, ill_posed
+from fairlead.evaluation.preferences.win_rates import (
+    WinRateResult,
+    as_points,
+    both_orders,
+    mcnemar,
+    points_of_preferences,
+    win_rate,
+)
+
+__all__ = [
+    "JudgeAgreement",
+    "LengthControlled",
+    "LengthReference",
+    "Ratings",
+    "WinRateResult",
+    "as_points",
+    "both_orders",
+    "bradley_terry",
+    "cohen_kappa",
+    "elo_of",
+    "elo_online",
+    "first_slot_rate",
+    "fleiss_kappa",
+    "has_list",
+    "ill_posed",
+    "judge_agreement",
+    "kendall",
+    "length_controlled",
+    "mcnemar",
+    "order_consistency",
+    "paired_win_rate",
+    "points_of_preferences",
+    "prefers_lists",
+    "prefers_longer",
+    "self_preference",
+    "spearman",
+    "win_rate",
+]
