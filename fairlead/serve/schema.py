@@ -14,6 +14,7 @@ __all__ = ["ChatRequest", "CompletionRequest", "Request"]
 
 _Whole = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
 """JSON knows numbers only: 3.0 is a whole one."""
+_TokenId = Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,8})$")]
 _Stop = Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
 
 
@@ -70,6 +71,22 @@ class Request(_Strict, ABC):
     """Answer i is what a request for one answer with this seed + i gives."""
     stop: Annotated[str, Field(min_length=1)] | _Stop | None = None
     """Texts that end an answer."""
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Tokens less likely than this share of the likeliest one's probability are not drawn; 0 keeps all."""
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    """Taken from the logits of tokens that the answer so far has."""
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    """Taken from the logit of a token once for every time that the answer so far has it."""
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    """Divides the positive and multiplies the negative logits of tokens that the prompt or the answer so far has."""
+    logit_bias: dict[_TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    """Token id -> what is added to its logit."""
+    min_tokens: Annotated[int, Field(ge=0), _Whole] = 0
+    """Tokens before which no answer ends by itself; at most its most tokens."""
+    ignore_eos: bool = False
+    """Whether an answer goes on behind an end-of-turn token."""
+    stop_token_ids: list[Annotated[int, Field(ge=0), _Whole]] | None = None
+    """Tokens that end an answer besides the model's own ones."""
     stream: bool = False
     """Whether the answer comes piece by piece."""
     stream_options: _StreamOptions | None = None
@@ -108,7 +125,11 @@ class Request(_Strict, ABC):
         return None
 
     def sampling(self, most: int) -> Sampling:
-        """Return how to draw; `most` tokens where the request does not say."""
+        """Return how to draw; `most` tokens where the request does not say.
+
+        Raises:
+            UsageError: settings that do not go together; `place` is `sampling.` and the field.
+        """
         stop = () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         return Sampling(
             max_tokens=self.wanted_tokens or min(most, self.unsaid_tokens or most),
@@ -117,6 +138,14 @@ class Request(_Strict, ABC):
             top_k=self.top_k,
             stop=stop,
             seed=self.seed,
+            min_p=self.min_p,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            repetition_penalty=self.repetition_penalty,
+            logit_bias={int(token): bias for token, bias in (self.logit_bias or {}).items()},
+            min_tokens=self.min_tokens,
+            ignore_eos=self.ignore_eos,
+            stop_token_ids=tuple(self.stop_token_ids or ()),
         )
 
 

@@ -165,7 +165,7 @@ BAD = [
     ({"stop": ""}, "stop"),
     ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
-    ({"logit_bias": {"3": 1}}, "logit_bias"),
+    ({"best_of": 3}, "best_of"),
     ({"tools": []}, "tools"),
     ({"max_tokens": 3, "max_completion_tokens": 3}, "max_tokens"),
 ]
