@@ -8,11 +8,12 @@ rounding; bfloat16 rounds differently in batches of different shape).
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 
 from fairlead import models
 from fairlead.engines.base import Completion, Sampling
+from fairlead.engines.distributions import TokenStats, View, stats_of
 from fairlead.engines.endings import Endings
 from fairlead.engines.memory import Memory
 from fairlead.engines.packing import Packing
@@ -28,7 +30,7 @@ from fairlead.engines.rows import Rows
 from fairlead.engines.sampler import Abilities, Sampler, check_decoding
 from fairlead.engines.scoring import Row, score
 from fairlead.engines.writing import Line, write
-from fairlead.errors import EngineError, ModelError, RenderError, UsageError
+from fairlead.errors import EngineError, ModelError, RenderError, UnsupportedError, UsageError
 from fairlead.forward import attention
 from fairlead.forward.policy import Policy, pick_layout
 from fairlead.messages import Prompt
@@ -243,15 +245,62 @@ class Local:
             )
         return self._score([Row(tuple(p), c, [True] * len(c)) for p, c in zip(prompts, completions)])
 
+    @cached_property
+    def vocabulary(self) -> str:
+        """64 hex digits that are equal for models whose token ids mean the same."""
+        known = sorted((number, token) for token, number in self.renderer.tokenizer.get_vocab().items())
+        return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+    def spell(self, ids: Sequence[int]) -> list[str]:
+        """Return the text that every token of an answer adds; one that only ends it goes by its own name."""
+        return self.renderer.spelling.pieces(ids)
+
+    def token_stats(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], view: View) -> list[TokenStats]:
+        """Return what the model says along answers given as token ids, in one forward of each.
+
+        Raises:
+            UsageError: not one answer of a token or more per prompt.
+            RenderError: a prompt that cannot be rendered.
+            EngineError: a row longer than the model can read.
+        """
+        return [stats for (stats,) in stats_of([self], [prompts], answers, view)]
+
+    def token_stats_beside(
+        self,
+        other: Local,
+        prompts: Sequence[Prompt],
+        other_prompts: Sequence[Prompt],
+        answers: Sequence[Sequence[int]],
+        view: View,
+    ) -> list[tuple[TokenStats, TokenStats]]:
+        """As `token_stats`, for this model and another one of the same vocabulary, each behind its own prompt.
+
+        Raises:
+            UnsupportedError: models of different vocabularies; also what `token_stats` raises.
+        """
+        if not isinstance(other, Local) or other.vocabulary != self.vocabulary:
+            raise UnsupportedError(
+                f"{self.name} and {getattr(other, 'name', type(other).__name__)} have different tokenizers, so their "
+                "next-token distributions cannot be compared",
+                fix="compare models of one family",
+            )
+        return [(own, theirs) for own, theirs in stats_of([self, other], [prompts, other_prompts], answers, view)]
+
     def _score(self, rows: list[Row]) -> list[np.ndarray]:
         for k, row in enumerate(rows):
             self.check_length(f"row {k + 1} of {len(rows)}", row.prompt, room=len(row.completion))
         if not rows:
             return []
+        with self.reading(max(map(len, rows))) as policy:
+            return score(policy, rows, self.max_batch_tokens)
+
+    @contextmanager
+    def reading(self, longest: int) -> Iterator[Policy]:
+        """Lend the model for forwards over whole rows of at most `longest` tokens; other calls wait."""
         with self._lock:
-            layout = self._pick_layout(max(map(len, rows)))
+            layout = self._pick_layout(longest)
             with self._borrowed(attention.NAME if layout != "padded" else self._maskable_attention()):
-                return score(Policy(self.model, layout=layout), rows, self.max_batch_tokens)
+                yield Policy(self.model, layout=layout)
 
     def _prompt_ids(self, place: str, prompt: Prompt) -> list[int]:
         with _numbered(place):

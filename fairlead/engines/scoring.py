@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from fairlead.forward.layout import Branch, Group, lay_out, pack
 from fairlead.forward.policy import Policy
 
-__all__ = ["Row", "score"]
+__all__ = ["Row", "score", "together"]
 
 
 @dataclass(frozen=True)
@@ -38,30 +38,40 @@ def score(policy: Policy, rows: Sequence[Row], budget: int) -> list[np.ndarray]:
         rows: in any order; the result is in the same.
         budget: most tokens of one forward; a longer row gets a forward of its own.
     """
-    members = _same_prompt(rows, budget)
+    lengths = [len(row.prompt) for row in rows], [len(row.completion) for row in rows]
+    members = together([row.prompt for row in rows], *lengths, budget)
     groups = [_group(str(g), [rows[k] for k in numbers]) for g, numbers in enumerate(members)]
     device = next(policy.parameters()).device
     found: dict[int, np.ndarray] = {}
-    for together in pack(groups, budget, policy.layout):
-        batch = lay_out([groups[g] for g in together], policy.layout).to(device)
+    for picked in pack(groups, budget, policy.layout):
+        batch = lay_out([groups[g] for g in picked], policy.layout).to(device)
         values = policy(batch).logprobs
         lines = zip(values.float().cpu().numpy(), batch.mask.cpu().numpy())
-        numbers = [k for g in together for k in members[g]]
+        numbers = [k for g in picked for k in members[g]]
         found |= {k: line[mask] for k, (line, mask) in zip(numbers, lines)}
     return [found[k] for k in range(len(rows))]
 
 
-def _same_prompt(rows: Sequence[Row], budget: int) -> list[list[int]]:
-    """Put the numbers of rows with the same prompt together, as far as one forward holds them."""
+def together(
+    keys: Sequence[Hashable], prompts: Sequence[int], completions: Sequence[int], budget: int
+) -> list[list[int]]:
+    """Return groups of rows that have the same prompt, by their numbers, as far as one forward holds them.
+
+    Args:
+        keys: a row's prompt.
+        prompts: its length in tokens.
+        completions: the length of what follows it.
+        budget: most tokens of one forward; a longer row is a group of its own.
+    """
     members: list[list[int]] = []
-    latest: dict[tuple[int, ...], tuple[list[int], int]] = {}
-    for k, row in enumerate(rows):
-        numbers, size = latest.get(row.prompt, ([], len(row.prompt)))
-        if not numbers or size + len(row.completion) > budget:
-            numbers, size = [], len(row.prompt)
+    latest: dict[Hashable, tuple[list[int], int]] = {}
+    for k, (key, prompt, completion) in enumerate(zip(keys, prompts, completions, strict=True)):
+        numbers, size = latest.get(key, ([], prompt))
+        if not numbers or size + completion > budget:
+            numbers, size = [], prompt
             members.append(numbers)
         numbers.append(k)
-        latest[row.prompt] = (numbers, size + len(row.completion))
+        latest[key] = (numbers, size + completion)
     return members
 
 
