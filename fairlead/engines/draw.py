@@ -22,6 +22,8 @@ _BLOCK = 256
 """Tokens per block: a draw finds its block first, so no running sum over the whole vocabulary is made."""
 _HEAD = 1024
 """Tokens sorted at first for nucleus sampling; all are where these do not reach `top_p`."""
+_COLDEST = 1e-30
+"""Lower temperatures draw as this one does: what is divided by it stays a float32."""
 
 
 def row_generator(seed: int, prompt_ids: Sequence[int], index: int) -> np.random.Generator:
@@ -45,7 +47,7 @@ def choose(logits: Tensor, sampling: Sampling, uniforms: Sequence[float], pasts:
         logits = edited(logits, sampling, pasts)
     if sampling.temperature == 0:
         return first_best(logits)
-    logits = logits.float() / sampling.temperature
+    logits = logits.float() / max(sampling.temperature, _COLDEST)
     if 0 < sampling.top_k < logits.shape[-1]:
         floor = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < floor, -torch.inf)

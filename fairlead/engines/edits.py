@@ -17,6 +17,9 @@ from fairlead.errors import EngineError
 
 __all__ = ["Past", "edited"]
 
+_MOST = 1e6
+"""Logits and repetition penalties go no further: at the lowest temperature they are float32 numbers still."""
+
 
 class Past:
     """The tokens that an answer's next one is judged by: those of its prompt and its own.
@@ -92,7 +95,7 @@ def edited(logits: Tensor, sampling: Sampling, pasts: Sequence[Past]) -> Tensor:
         _put_off(logits, early, pasts)
     if _penalises(sampling):
         _penalise(logits, sampling, pasts)
-    return logits
+    return logits.clamp_(max=_MOST)
 
 
 def _penalises(sampling: Sampling) -> bool:
@@ -114,7 +117,7 @@ def _penalise(logits: Tensor, sampling: Sampling, pasts: Sequence[Past]) -> None
     rows = torch.from_numpy(np.repeat(np.arange(len(pasts)), [len(ids) for ids in seen])).to(logits.device)
     ids = torch.from_numpy(np.concatenate(seen)).to(logits.device)
     counts = torch.from_numpy(np.concatenate([past.counts for past in pasts])).to(logits.device)
-    values, factor = logits[rows, ids], sampling.repetition_penalty
+    values, factor = logits[rows, ids], min(max(sampling.repetition_penalty, 1 / _MOST), _MOST)
     values = torch.where(values > 0, values / factor, values * factor)
     values -= sampling.frequency_penalty * counts + sampling.presence_penalty * (counts > 0)
     logits[rows, ids] = values

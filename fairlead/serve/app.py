@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Send
 
 from fairlead.engines.base import Engine
-from fairlead.errors import EngineError, FairleadError, RenderError, UnknownNameError, UsageError
+from fairlead.errors import DataError, EngineError, FairleadError, RenderError, UnknownNameError, UsageError
 from fairlead.serve import schema
 from fairlead.serve.answers import CHAT, TEXT, Form, Words, counter
 from fairlead.serve.mailbox import Mailbox, merged
@@ -38,7 +38,7 @@ _AHEAD = 256
 """Pieces that may wait for a client; then its answer rests."""
 _LOOK_SECONDS = 0.25
 """How often it is asked whether a client is still there."""
-_CLIENT_ERRORS = (UsageError, RenderError, EngineError)
+_CLIENT_ERRORS = (UsageError, RenderError, DataError, EngineError)
 """What a request can be at fault for."""
 
 

@@ -97,3 +97,10 @@ def test_generators_differ_by_seed_prompt_and_index():
     assert len({tuple(row) for row in drawn}) == len(keys)
     assert row_generator(0, (1, 2), 0).random(4).tolist() == drawn[0]
     assert stats.kstest(row_generator(5, [1], 0).random(4000), "uniform").pvalue > 1e-4
+
+
+@pytest.mark.parametrize("temperature", [1e-12, 1e-45, 1e-300])
+def test_the_lowest_temperatures_draw_the_likeliest_token(temperature):
+    logits = torch.randn(50, 300, generator=torch.Generator().manual_seed(0)) * 40
+    sampling = Sampling(temperature=temperature)
+    assert choose(logits, sampling, np.linspace(0, 0.999, 50)).tolist() == logits.argmax(-1).tolist()

@@ -358,3 +358,17 @@ def test_a_stop_text_that_is_over_in_the_least_and_one_behind_it():
     assert not own.reached(ids[:3])
     assert own.reached(ids)
     assert own.cut(ids) == (ids, "", True)
+
+
+@pytest.mark.parametrize("factor", [1e-300, 1e300])
+@pytest.mark.parametrize("temperature", [1e-300, 1, 2])
+def test_the_largest_penalties_leave_something_to_draw(factor, temperature):
+    sampling = Sampling(temperature=temperature, repetition_penalty=factor, min_tokens=3, max_tokens=9)
+    past = Past(sampling, PROMPT, ENDS)
+    logits = logits_of(1)
+    logits[:, 7] = 0
+    assert edited(logits, sampling, [past]).amax() < 1e7
+    (token,) = choose(logits, sampling, [0.5], [past]).tolist()
+    likeliest = max(PROMPT, key=lambda one: float(logits[0, one]))
+    assert token not in ENDS
+    assert (token in PROMPT and logits[0, token] > 0) if factor < 1 else token not in PROMPT or token == likeliest
