@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fairlead.decoding.base import EngineSpec, TokenDecoder
-from fairlead.decoding.base_prompt import as_base_reads, check_form
 from fairlead.decoding.nudge_writing import Writing
 from fairlead.decoding.nudged import BOUNDARIES
 from fairlead.decoding.reader import Reader
 from fairlead.engines.base import SETTINGS, Completion, Sampling
+from fairlead.engines.base_prompt import as_base_reads, check_form
 from fairlead.engines.programs import Program
 from fairlead.engines.rows import Rows
 from fairlead.engines.streaming import Listener

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from fairlead.decoding.base import EngineSpec, TokenDecoder
-from fairlead.decoding.base_prompt import as_base_reads, check_form
 from fairlead.decoding.vocabulary import check_one_tokenizer
 from fairlead.engines.base import Completion, Sampling
+from fairlead.engines.base_prompt import as_base_reads, check_form
 from fairlead.engines.local import Local
 from fairlead.engines.programs import Program
 from fairlead.engines.rows import Rows, Seen

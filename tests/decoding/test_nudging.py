@@ -10,9 +10,9 @@ from decoding.naive_nudging import Model, nudged
 from tiny_models import build, build_tokenizer
 
 import fairlead
-from fairlead.decoding.base_prompt import as_base_reads
 from fairlead.decoding.nudging import Nudging
 from fairlead.engines import FinishReason, Local, Sampling
+from fairlead.engines.base_prompt import as_base_reads
 from fairlead.engines.programs import Ask, run
 from fairlead.engines.rows import Row, Seen
 from fairlead.errors import DataError, UnknownNameError, UnsupportedError, UsageError
