@@ -14,7 +14,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 OPTIONS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync --hide-scrollbars --window-size=1200,900"
+    " --disable-component-update --disable-sync --hide-scrollbars --force-prefers-reduced-motion --window-size=1200,900"
 )
 
 
@@ -50,7 +50,7 @@ class Page:
         return self.until(lambda: next((e for e in self.all(selector, within) if e.is_displayed()), None), selector)
 
     def until(self, holds, what="it"):
-        return WebDriverWait(self.browser, 15, 0.02).until(lambda _: holds(), f"waited for {what}")
+        return WebDriverWait(self.browser, 60, 0.05).until(lambda _: holds(), f"waited for {what}")
 
     def choose(self, pane, model):
         Select(self.all(".pane select[name=model]")[pane]).select_by_visible_text(model)

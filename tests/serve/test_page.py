@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 
 import httpx
@@ -18,6 +19,8 @@ from fairlead.engines import Completion
 ALIGNED, BASE = fairlead.engine("harbor:aligned-300k"), fairlead.engine("harbor:base-300k")
 HTML = "<img src=x onerror=\"window.harmed=1\"><script>window.harmed=1</script> & 'plain'"
 KEY = "secret-1"
+LONG = "how many lamps are there on the quay, and who is the captain of all these ships?"
+"""What is answered at length when the temperature is 2."""
 
 
 class Echo:
@@ -29,10 +32,10 @@ class Echo:
         return [[Completion(prompt[-1]["content"], finish_reason="stop")] for prompt in prompts]
 
 
-def slow():
-    """A model that takes its time."""
+def before_each_forward(call):
+    """A model before whose every forward something is done."""
     engine = fairlead.engine("harbor:aligned-300k")
-    engine.model.register_forward_pre_hook(lambda *_: time.sleep(0.02))
+    engine.model.get_input_embeddings().register_forward_pre_hook(lambda *_: call())
     return engine
 
 
@@ -44,7 +47,7 @@ ENGINES = {
     ),
     "nudged": fairlead.decoder("nudging", base=BASE, nudger=ALIGNED, gamma=0.5, draft_tokens=4),
     "echo <b>": Echo(),
-    "slow": slow(),
+    "slow": before_each_forward(lambda: time.sleep(0.02)),
 }
 
 
@@ -206,7 +209,7 @@ def test_writers_are_told_apart(page, server):
         share = writers.count(source) / len(writers)
         assert f"{source} {100 * share:.1f} %" in page.one(".shares").text
         assert page.one(".writer", page.peek(tokens[writers.index(source)])).text == source
-    page.one("[name=colour][value=probability] + span").click()
+    page.one("label:has([name=colour][value=probability])").click()
     assert len(page.all("#legend .token")) == 5
 
 
@@ -226,12 +229,14 @@ def test_settings_of_a_method_are_sent(page, server):
 def test_stop_frees_the_place(page, server):
     page.choose(0, "slow")
     page.set(0, "temperature", 2)
-    page.send("how many lamps are there on the quay, and who is the captain of all these ships?")
+    page.send(LONG)
     page.until(lambda: page.all(".said .token"), "the first token")
     assert server.pending == 1
     page.one("#stop").click()
     page.until(lambda: server.pending == 0, "a free place")
     assert "finish stopped" in page.one(".counts").text
+    told = httpx.get(f"{server.url}/metrics", trust_env=False).text
+    assert 'fairlead_requests_total{model="slow",outcome="cancelled"} 1.0' in told
     page.choose(0, "aligned")
     page.set(0, "temperature", 0)
     assert page.ask("hello")[0]
@@ -258,6 +263,29 @@ def test_an_error_stands_where_the_answer_would(page):
     page.set(0, "temperature", 7)
     page.send("hello")
     assert len(page.all(".turn")) == 1
+
+
+def test_an_answer_that_breaks_off_keeps_what_was_said(browser):
+    broken = threading.Event()
+
+    def forward():
+        time.sleep(0.02)
+        assert not broken.is_set()
+
+    server = Running({"frail": before_each_forward(forward)})
+    try:
+        browser.get(server.url)
+        page = Page(browser)
+        page.until(lambda: page.all(".pane option"), "the models")
+        page.set(0, "temperature", 2)
+        page.send(LONG)
+        page.until(lambda: page.all(".said .token"), "the first token")
+        broken.set()
+        assert "could not be made" in page.one(".answer .notes").text
+        assert page.one(".said").text
+        assert page.one(".answer").get_attribute("aria-busy") == "false"
+    finally:
+        server.stop()
 
 
 def test_a_key_is_asked_for_and_kept_in_the_tab(browser):
@@ -305,6 +333,14 @@ def test_a_narrow_window_holds_everything(page):
         page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@pytest.fixture
+def modules(browser, server):
+    """The browser, at a page from which the modules can be imported."""
+    if not browser.current_url.startswith(server.url):
+        browser.get(server.url)
+    return browser
+
+
 PAIRED = """
 const [pieces, done] = arguments;
 import("/page/tokens.js").then(({ Written }) => {
@@ -336,11 +372,11 @@ PAIRS = {
 
 
 @pytest.mark.parametrize(("pieces", "shown"), PAIRS.values(), ids=PAIRS)
-def test_text_and_tokens_are_paired(page, pieces, shown):
-    assert page.browser.execute_async_script(PAIRED, pieces) == shown
+def test_text_and_tokens_are_paired(modules, pieces, shown):
+    assert modules.execute_async_script(PAIRED, pieces) == shown
 
 
-def test_events_cut_anywhere_are_read(page):
+def test_events_cut_anywhere_are_read(modules):
     text = 'data: {"a": "\u00e9"}\n\n: keep-alive\n\ndata: [DONE]\n\n'
     read = """
     const [bytes, done] = arguments;
@@ -351,4 +387,4 @@ def test_events_cut_anywhere_are_read(page):
       done(all);
     });
     """
-    assert page.browser.execute_async_script(read, list(text.encode())) == ['{"a": "\u00e9"}', "[DONE]"]
+    assert modules.execute_async_script(read, list(text.encode())) == ['{"a": "\u00e9"}', "[DONE]"]

@@ -13,6 +13,7 @@ let served = [];
 let panes = [];
 let turns = [];
 let colourChosen = false;
+let following = true;
 const sources = new Set();
 const running = new Map();
 
@@ -119,12 +120,11 @@ function history(turn, pane) {
 async function write(pane, shown, messages) {
   const abort = new AbortController();
   running.set(shown, { pane, abort });
-  follow();
+  showButtons();
   try {
     for await (const event of events(pane, messages, abort.signal)) {
-      const low = atEnd();
       shown.hear(event);
-      if (low) scrollTo({ top: root.scrollHeight });
+      if (following) requestAnimationFrame(() => scrollTo({ top: root.scrollHeight }));
     }
     shown.end();
     pane.say(`${shown.element.getAttribute("aria-label")}: ${shown.text}`);
@@ -134,7 +134,7 @@ async function write(pane, shown, messages) {
     if (error.status === 401) askForKey(error);
   } finally {
     running.delete(shown);
-    follow();
+    showButtons();
   }
 }
 
@@ -150,11 +150,13 @@ async function* events(pane, messages, signal) {
   }
 }
 
-const atEnd = () => root.scrollHeight - innerHeight - scrollY < 60;
+addEventListener("scroll", () => { following = root.scrollHeight - innerHeight - scrollY < 60; }, { passive: true });
 
-function follow() {
+function showButtons() {
+  const held = [part("send"), part("stop")].includes(document.activeElement);
   part("send").hidden = running.size > 0;
   part("stop").hidden = !running.size;
+  if (held) part("question").focus();
 }
 
 const stop = () => running.forEach(({ abort }) => abort.abort());
@@ -173,10 +175,7 @@ part("question").addEventListener("keydown", (event) => {
   event.preventDefault();
   part("ask").requestSubmit();
 });
-part("stop").addEventListener("click", () => {
-  stop();
-  part("question").focus();
-});
+part("stop").addEventListener("click", stop);
 part("new").addEventListener("click", () => {
   stop();
   hide();
@@ -223,5 +222,5 @@ part("theme").addEventListener("click", () => {
 });
 
 colour();
-follow();
+showButtons();
 load();

@@ -145,7 +145,7 @@ const FIELDS = [
   [/^int(eger)?( \| None)?$/, number("1")],
   [/^(float|number)( \| None)?$/, number("any")],
   [/^str(ing)?( \| None)?$/, ({ value }) => made("input", { type: "text", value: value ?? "", placeholder: "not set" })],
-  [/^Literal\[/, ({ value, type }) => choice(value, [...type.matchAll(/'([^']*)'/g)].map(([, one]) => [one, one]))],
+  [/^Literal\['/, ({ value, type }) => choice(value, [...type.matchAll(/'([^']*)'/g)].map(([, one]) => [one, one]))],
   [/^EngineSpec$/, (_, models) => choice(null, [["as served", null], ...models.map((id) => [id, id])])],
 ];
 
