@@ -64,7 +64,7 @@ def judge_agreement(judge: ArrayLike, people: ArrayLike, *, confidence: float = 
     if draws.ndim != 2 or humans.ndim != 2 or len(draws) != len(humans):
         what = f"verdicts {draws.shape} of a judge beside {humans.shape} of people"
         raise UsageError(what, fix="give [N] or [N, draws] of the judge and [N, persons] of people")
-    known = ~np.isnan(draws).all(1) & ~np.isnan(humans).all(1)
+    known = np.logical_not(np.isnan(draws).all(1) | np.isnan(humans).all(1))
     draws, humans = draws[known], humans[known]
     majority = _middle(humans)
     options = {"confidence": confidence, "seed": seed}
@@ -75,7 +75,7 @@ def judge_agreement(judge: ArrayLike, people: ArrayLike, *, confidence: float = 
         left_out=estimate_mean(_against_the_others(humans), **options),
         bias=estimate_mean(np.abs(_middle(draws) - majority), **options),
         variance=estimate_mean(1 - _against_the_others(draws), **options),
-        missing=int(len(known) - known.sum()),
+        missing=int(known.size - known.sum()),
     )
 
 
@@ -137,7 +137,7 @@ def spearman(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -
     one, two = _both(first, second)
     if _constant(one, two):
         return Estimate(math.nan, math.nan, math.nan, len(one))
-    value = float(stats.spearmanr(one, two).statistic)
+    value = float(stats.spearmanr(one, two)[0])  # type: ignore[arg-type]
     return _fisher(value, len(one), (1 + value**2 / 2) / (len(one) - 3) if len(one) > 3 else math.nan, confidence)
 
 
@@ -151,7 +151,7 @@ def kendall(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) ->
     one, two = _both(first, second)
     if _constant(one, two):
         return Estimate(math.nan, math.nan, math.nan, len(one))
-    value = float(stats.kendalltau(one, two).statistic)
+    value = float(stats.kendalltau(one, two)[0])  # type: ignore[arg-type]
     return _fisher(value, len(one), 0.437 / (len(one) - 4) if len(one) > 4 else math.nan, confidence)
 
 

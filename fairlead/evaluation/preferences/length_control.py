@@ -33,7 +33,7 @@ USUAL_C = 21.5443
 _TWIN_WEIGHT = 0.1
 _TWIN_SUMS = (-182.71, 412.87)
 _COLUMNS = ("index", "instruction_difficulty", "len_baseline", "len_concise", "len_verbose")
-_NUMBERS_AT_ONCE = 1_000_000
+_NUMBERS_AT_ONCE = 250_000
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class LengthReference:
     verbose_length: np.ndarray
     """Length of its verbose twin [M]."""
     twin_sums: tuple[float, float] = _TWIN_SUMS
-    """Sums over both twins' rows of verdict times t and of verdict times d: all that the fit needs of those verdicts."""
+    """Sums over both twins' rows of verdict times t, and times d: all that the fit needs of those verdicts."""
 
     @classmethod
     def read(cls, path: str | Path) -> LengthReference:
@@ -109,7 +109,7 @@ class LengthControlled:
     spread: float
     """Standard error that AlpacaEval prints: that of the items' predictions, not of the estimate."""
     weights: tuple[float, float, float]
-    """w1 of the length (negative: longer answers win), w2 of the difficulty (0 without a reference), w3 of the model."""
+    """w1 of the length (negative: longer answers win), w2 of the difficulty (0 without a reference), w3."""
     scale: float
     """Standard deviation of the length differences, in characters."""
     difficulty: np.ndarray
@@ -168,7 +168,7 @@ def length_controlled(
     if len(found) < 2:
         nothing = Estimate(math.nan, math.nan, math.nan, len(found))
         note = f"{len(found)} verdicts are too few for a win rate at equal lengths"
-        return LengthControlled(nothing, math.nan, (math.nan,) * 3, math.nan, difficulty, (note,))
+        return LengthControlled(nothing, math.nan, (math.nan, math.nan, math.nan), math.nan, difficulty, (note,))
     scale = _spread(gap)
     inputs = np.stack([_bounded(gap, scale), difficulty, np.ones_like(gap)], 1)
     tied = reference.twins() if reference is not None and twins else np.zeros((0, 2))
@@ -213,7 +213,8 @@ def _interval(
     rates: list[np.ndarray] = []
     at_once = max(1, _NUMBERS_AT_ONCE // n)
     for start in range(0, resamples, at_once):
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(at_once, resamples - start)).astype(np.float64)
+        some = min(at_once, resamples - start)
+        counts = np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(some)]).astype(np.float64)
         drawn = model.refit(counts, weights)
         chances = _sigmoid(drawn[:, 1:] @ model.inputs[:, 1:].T)
         rates.append((counts * chances).sum(1) / n)

@@ -20,7 +20,7 @@ from fairlead.errors import UnknownNameError, UsageError
 from fairlead.evaluation.base import Estimate
 from fairlead.evaluation.preferences.win_rates import as_points
 
-__all__ = ["Ratings", "bradley_terry", "elo_online", "elo_of", "ill_posed"]
+__all__ = ["Ratings", "bradley_terry", "elo_of", "elo_online", "ill_posed"]
 
 _SCALE = 400 / math.log(10)
 _LONGEST_STEP = 2.0
@@ -100,7 +100,7 @@ def bradley_terry(
     low, high, patched = _intervals(games, theta, fixed, pseudo_games, resamples, confidence, seed)
     played = games.played()
     elo = {
-        name: Estimate(elo_of(theta[i]), *(elo_of(end[i]) for end in (low, high)), int(played[i]))
+        name: Estimate(elo_of(theta[i]), elo_of(low[i]), elo_of(high[i]), int(played[i]))
         for i, name in enumerate(names)
     }
     notes = []
@@ -195,7 +195,7 @@ class _Games:
         names, places = np.unique([*map(str, first), *map(str, second)], return_inverse=True)
         one, two = places[:n][kept], places[n:][kept]
         if (one == two).any():
-            raise UsageError(f"{names[one[one == two][0]]!r} plays itself", fix="leave such games out")
+            raise UsageError(f"{str(names[one[one == two][0]])!r} plays itself", fix="leave such games out")
         labels = np.unique(labels[kept], return_inverse=True)[1]
         return cls(tuple(names.tolist()), one, two, found[kept], worth[kept], labels, int(n - kept.sum()))
 
@@ -243,14 +243,15 @@ def _problem(wins: np.ndarray, names: Sequence[str]) -> str | None:
     if islands > 1:
         parts = "; ".join(", ".join(n for n, k in zip(names, island) if k == part) for part in range(islands))
         return f"no game joins these groups of players, so they share no scale: {parts}"
+    ends = []
     for part in range(count):
         inside = label == part
         group = ", ".join(n for n, k in zip(names, inside) if k)
         if not wins[np.ix_(~inside, inside)].any():
-            return f"{group} never lost a point to another player, so no rating is high enough"
+            ends.append((inside.sum(), f"{group} never lost a point to another player, so no rating is high enough"))
         if not wins[np.ix_(inside, ~inside)].any():
-            return f"{group} never won a point from another player, so no rating is low enough"
-    raise AssertionError("a finite directed acyclic graph has a source")
+            ends.append((inside.sum(), f"{group} never won a point from another player, so no rating is low enough"))
+    return min(ends)[1]
 
 
 def _fit(wins: np.ndarray, fixed: int, start: np.ndarray | None = None) -> np.ndarray:
