@@ -20,7 +20,7 @@ from fairlead.engines import engine
 from fairlead.engines.base import SETTINGS, Completion, Engine, EngineSpec, Sampling, engine_fields
 from fairlead.engines.desk import Desk
 from fairlead.engines.programs import Program, run
-from fairlead.errors import UnsupportedError
+from fairlead.errors import UnsupportedError, UsageError
 from fairlead.fields import to_plain
 from fairlead.messages import Prompt
 
@@ -46,7 +46,7 @@ class Decoder(ABC):
     samples: ClassVar[bool] = True
     """Whether it can draw at a temperature above 0; one that cannot refuses it."""
     honours: ClassVar[frozenset[str]] = SETTINGS
-    """The settings of `Sampling` that it honours, itself or by handing them to who answers; others are refused."""
+    """The settings of `Sampling` that it honours, itself or by handing them to who answers; `check` refuses others."""
 
     @property
     def rows_per_answer(self) -> int:
@@ -81,8 +81,12 @@ class Decoder(ABC):
         """Refuse a way of drawing that the method does not have.
 
         Raises:
-            UnsupportedError: naming the setting.
+            UsageError: a temperature above 0 for a method that cannot draw.
+            UnsupportedError: a setting that it does not honour.
         """
+        if sampling.temperature > 0 and not self.samples:
+            what = f"{type(self).__name__} draws nothing at random, and sampling.temperature is {sampling.temperature}"
+            raise UsageError(what, place="sampling.temperature", fix="use temperature 0")
         for one in dataclasses.fields(sampling):
             if one.name not in self.honours and getattr(sampling, one.name) != one.default:
                 place = f"sampling.{one.name}"
@@ -102,10 +106,21 @@ class Decoder(ABC):
             f"{type(self).__name__} gives no log-probs of a text", fix="ask the model that it decodes with"
         )
 
+    def passes_on(self, prompts: Sequence[Prompt]) -> tuple[Engine, list[Prompt]] | None:
+        """Return who answers and the prompts as it is given them, if the method changes nothing but the prompt.
+
+        None for every other method: then no model's next-token distributions are this engine's own.
+        """
+        return None
+
 
 @dataclass(frozen=True)
 class TokenDecoder(Decoder):
     """Base of decoders that look inside local models: a subclass gives `program`, which makes one answer."""
+
+    honours: ClassVar[frozenset[str]] = frozenset(
+        {"max_tokens", "temperature", "top_p", "top_k", "n", "stop", "seed", "logprobs"}
+    )
 
     def local(self, field: str) -> Local:
         """Return a part that must be a model in this process, or a decoder that lends one.

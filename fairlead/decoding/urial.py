@@ -18,7 +18,7 @@ from fairlead import prompts as texts
 from fairlead import records
 from fairlead.decoding.base import Decoder, EngineSpec
 from fairlead.decoding.layouts import Layout, load_layout, read_yaml
-from fairlead.engines.base import Completion, FinishReason, Sampling
+from fairlead.engines.base import Completion, Engine, FinishReason, Sampling
 from fairlead.engines.desk import Desk
 from fairlead.engines.programs import Program
 from fairlead.engines.streaming import Listener, revised
@@ -166,6 +166,10 @@ class Urial(Decoder):
         if self._written is not None:
             return super().logprobs(prompts, completions)
         return self.parts["engine"].logprobs([self.assemble(prompt) for prompt in prompts], completions)
+
+    def passes_on(self, prompts: Sequence[Prompt]) -> tuple[Engine, list[Prompt]] | None:
+        """Return the engine and its prompts in the layout `chat`; other layouts clean the answers as well."""
+        return None if self._written is not None else (self.parts["engine"], [self.assemble(p) for p in prompts])
 
     @cached_property
     def _written(self) -> Layout | None:
