@@ -19,6 +19,7 @@ _COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("run", "runs:run_recipe", _RUNS, "Run a recipe; go on where an earlier run stopped"),
     ("explain", "runs:explain_recipe", _RUNS, "Say what a recipe would do, without doing it"),
     ("reproduce", "runs:reproduce", _RUNS, "Run a system's own recipe and check its claim"),
+    ("compare", "runs:compare", _RUNS, "Put several runs on one page"),
     ("evidence", "evidence:evidence", _RUNS, "Run every recipe that makes a claim and rewrite the evidence tables"),
     ("new-model", "steps:new_model", _STEPS, "Make a tokenizer and a small untrained model from your own text"),
     ("train", "steps:train", _STEPS, "Train a model with any objective"),

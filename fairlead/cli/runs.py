@@ -10,7 +10,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from fairlead.recipe import Recipe
 
-__all__ = ["explain_recipe", "print_explanation", "quickstart", "reproduce", "run_recipe"]
+__all__ = ["compare", "explain_recipe", "print_explanation", "quickstart", "reproduce", "run_recipe"]
 
 Out = Annotated[Path | None, Parameter(help="Run folder; by default `runs/<name of the recipe>`.")]
 Set = Annotated[
@@ -106,6 +106,32 @@ def reproduce(
             print(f"{name:<16} {load(path).title}")
         return 0
     return _go(system, out, None, force, quiet)
+
+
+def compare(
+    *runs: Annotated[Path, Parameter(help="Run folders, two or more.")],
+    out: Annotated[Path, Parameter(help="The page to write.")] = Path("compare.html"),
+) -> int:
+    """Put several runs on one page: results with intervals, win rates, answers side by side, settings, cost.
+
+    Evaluations of the same name are compared; models that came out alike in every run are shown once.
+
+    For example:
+
+    ```
+    fairlead compare runs/quickstart runs/lower
+    fairlead compare runs/seed-0 runs/seed-1 runs/seed-2 --out seeds.html
+    ```
+    """
+    from rich.console import Console
+
+    from fairlead import report
+    from fairlead.report.summary import print_comparison
+
+    page = report.compare(runs, out)
+    print_comparison(runs, Console(stderr=True))
+    print(page)
+    return 0
 
 
 def print_explanation(recipe: Recipe) -> int:

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PALETTE", "THEME", "curves", "distribution", "intervals", "shares"]
+__all__ = [
+    "PALETTE",
+    "THEME",
+    "Canvas",
+    "add_legend",
+    "colour_of",
+    "curves",
+    "distribution",
+    "intervals",
+    "shares",
+]
 
 PALETTE = ("#7d8ba1", "#2f6fb3", "#e08a2e", "#1f9e89", "#b5528f", "#7160c4", "#8f6f45", "#c64b4b")
 """Colours of the subjects in their order; a ninth starts again."""
@@ -63,18 +73,27 @@ _STYLE = {
 }
 
 
-def intervals(summary: Mapping[str, Mapping[str, Estimate]], axes: Sequence[str], *, label: str) -> str:
-    """Draw horizontal bars with their intervals, grouped by axis, one colour per subject."""
-    subjects = list(summary)
+def intervals(
+    summary: Mapping[str, Mapping[str, Estimate]],
+    axes: Sequence[str],
+    *,
+    label: str,
+    order: Sequence[str] | None = None,
+) -> str:
+    """Draw horizontal bars with their intervals, grouped by axis, one colour per subject.
+
+    `order` lists all subjects where some are left out here, so that each keeps its colour.
+    """
+    subjects, order = list(summary), list(order or summary)
     thick = 0.8 / max(1, len(subjects))
-    with _figure(0.5 + 0.03 * len(subjects) + len(axes) * (0.16 + 0.17 * len(subjects)), label) as canvas:
+    with Canvas(0.5 + 0.03 * len(subjects) + len(axes) * (0.16 + 0.17 * len(subjects)), label) as canvas:
         plot = canvas.plot
         for i, subject in enumerate(subjects):
             found = [summary[subject].get(axis) for axis in axes]
             places = np.arange(len(axes)) - 0.4 + thick * (i + 0.5)
             kept = [(place, e) for place, e in zip(places, found) if e is not None and np.isfinite(e.value)]
             heights = [e.value for _, e in kept]
-            plot.barh([p for p, _ in kept], heights, thick * 0.86, color=_colour(i), label=subject)
+            plot.barh([p for p, _ in kept], heights, thick * 0.86, color=colour_of(order.index(subject)), label=subject)
             whiskers = [(p, e) for p, e in kept if np.isfinite(e.low) and np.isfinite(e.high)]
             plot.hlines([p for p, _ in whiskers], [e.low for _, e in whiskers], [e.high for _, e in whiskers],
                         color=THEME["ink"], linewidth=1.1)  # fmt: skip
@@ -84,7 +103,7 @@ def intervals(summary: Mapping[str, Mapping[str, Estimate]], axes: Sequence[str]
         plot.set_ylim(len(axes) - 0.4, -0.6)
         plot.grid(axis="y", visible=False)
         plot.set_xlabel(label)
-        _legend(canvas.figure, plot)
+        add_legend(canvas.figure, plot)
         return canvas.svg()
 
 
@@ -98,14 +117,19 @@ def distribution(
     order = list(order or values)
     present = [float(v) for found in values.values() for v in found if v is not None and np.isfinite(v)]
     edges = _bins(present)
-    with _figure(0.5 + 0.52 * max(1, len(values)), f"{label}: {unit}") as canvas:
+    with Canvas(0.5 + 0.52 * max(1, len(values)), f"{label}: {unit}") as canvas:
         plot = canvas.plot
         for i, (name, found) in enumerate(values.items()):
             counts, _ = np.histogram([v for v in found if v is not None and np.isfinite(v)], edges)
             heights = 0.82 * counts / max(1, counts.max())
             foot = np.full(len(heights), float(len(values) - 1 - i))
             plot.bar(
-                edges[:-1], heights, np.diff(edges) * 0.94, bottom=foot, align="edge", color=_colour(order.index(name))
+                edges[:-1],
+                heights,
+                np.diff(edges) * 0.94,
+                bottom=foot,
+                align="edge",
+                color=colour_of(order.index(name)),
             )
             plot.axhline(foot[0], color=THEME["grid"], linewidth=0.8)
         plot.set_yticks(np.arange(len(values))[::-1] + 0.3, list(values))
@@ -120,7 +144,7 @@ def shares(parts: Mapping[str, Mapping[str, float]], *, label: str) -> str:
     """Draw one stacked bar per subject out of its shares in [0, 1], such as won, tied and lost."""
     names = list(next(iter(parts.values()), {}))
     tones = [THEME["good"], THEME["even"], THEME["bad"]]
-    with _figure(0.75 + 0.36 * max(1, len(parts)), label) as canvas:
+    with Canvas(0.75 + 0.36 * max(1, len(parts)), label) as canvas:
         plot = canvas.plot
         left = np.zeros(len(parts))
         for name, tone in zip(names, tones):
@@ -134,7 +158,7 @@ def shares(parts: Mapping[str, Mapping[str, float]], *, label: str) -> str:
         plot.axvline(0.5, color=THEME["ink"], linewidth=0.8, linestyle=(0, (3, 3)))
         plot.grid(axis="y", visible=False)
         plot.set_xlabel(label)
-        _legend(canvas.figure, plot)
+        add_legend(canvas.figure, plot)
         return canvas.svg()
 
 
@@ -153,12 +177,12 @@ def curves(
     the y axis bears its name, which a caption may already give; `size` is width and height in inches.
     """
     order = list(order or lines)
-    with _figure(size[1], f"{y} by {x}", size[0]) as canvas:
+    with Canvas(size[1], f"{y} by {x}", size[0]) as canvas:
         plot = canvas.plot
         for name, (along, up) in lines.items():
             marker = "o" if np.size(along) < 2 else None
             plot.plot(
-                along, up, color=_colour(order.index(name)), linewidth=1.4, marker=marker, markersize=4, label=name
+                along, up, color=colour_of(order.index(name)), linewidth=1.4, marker=marker, markersize=4, label=name
             )
         plot.margins(x=0.02)
         plot.locator_params(axis="x", integer=True)
@@ -166,17 +190,17 @@ def curves(
         if labelled:
             plot.set_ylabel(y)
         if len(lines) > 1:
-            _legend(canvas.figure, plot)
+            add_legend(canvas.figure, plot)
         return canvas.svg()
 
 
-class _figure:  # noqa: N801 - used as a context
-    """A figure with one plot in Fairlead's style, without pyplot's global state."""
+class Canvas:
+    """A context with `figure` and its one `plot` in Fairlead's style, without pyplot's global state; `svg()` ends it."""
 
     def __init__(self, height: float, label: str, width: float = _WIDTH):
         self.size, self.label = (width, height), label
 
-    def __enter__(self) -> _figure:
+    def __enter__(self) -> Canvas:
         import matplotlib
         from matplotlib.figure import Figure
 
@@ -191,6 +215,7 @@ class _figure:  # noqa: N801 - used as a context
         self._style.__exit__(*error)
 
     def svg(self) -> str:
+        """Return the figure as an svg element."""
         buffer = io.StringIO()
         meta = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         self.figure.savefig(buffer, format="svg", transparent=True, metadata=meta)
@@ -208,7 +233,8 @@ def _theme(svg: str, label: str) -> str:
     return re.sub(r"(font: [\d.]+px) [^;\"]+", r"\1 var(--font, system-ui, sans-serif)", svg)
 
 
-def _legend(figure: Figure, plot: Axes) -> None:
+def add_legend(figure: Figure, plot: Axes) -> None:
+    """Put the plot's legend above it, in as many columns as fit."""
     handles, labels = plot.get_legend_handles_labels()
     longest = max((len(label) for label in labels), default=1)
     columns = max(1, min(len(labels), int(_LEGEND_LETTERS * figure.get_figwidth() / (longest + 5))))
@@ -226,5 +252,6 @@ def _bins(values: Sequence[float]) -> np.ndarray:
     return np.linspace(low, high, 31)
 
 
-def _colour(i: int) -> str:
+def colour_of(i: int) -> str:
+    """Return the colour of subject number i."""
     return PALETTE[i % len(PALETTE)]

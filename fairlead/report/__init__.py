@@ -1,17 +1,19 @@
-"""What a run folder says, for people: `build` writes its HTML report, `terminal` prints its summary.
+"""What run folders say, for people: `build` writes a run's HTML report, `terminal` prints its summary, `compare` puts
+several runs on one page.
 
-Both read nothing but the folder, and both accept one that is unfinished, failed or incomplete.
+All read nothing but the folders, and accept runs that are unfinished, failed or incomplete.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["build", "terminal"]
+__all__ = ["build", "compare", "terminal"]
 
 
 def build(folder: str | Path) -> Path:
@@ -34,3 +36,16 @@ def terminal(folder: str | Path, console: Console | None = None) -> None:
     from fairlead.report.summary import print_summary
 
     print_summary(Path(folder), console)
+
+
+def compare(folders: Sequence[str | Path], out: str | Path) -> Path:
+    """Write one page about several runs to `out` and return its path: one file, no outside request, light and dark.
+
+    Raises:
+        UsageError: fewer than two runs, or one twice.
+        DataError: a folder that is none, or runs that have no evaluation in common.
+    """
+    from fairlead.report.comparison import compare_runs
+    from fairlead.report.page import write_comparison
+
+    return write_comparison(compare_runs([Path(folder) for folder in folders]), Path(out))

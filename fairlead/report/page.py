@@ -1,4 +1,4 @@
-"""Turns a run folder into one HTML page: the templates decide how it looks, this module what they are given."""
+"""Turns run folders into one HTML page: the templates decide how it looks, this module what they are given."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairlead.evaluation.base import Estimate, Report
 from fairlead.report import numbers
+from fairlead.report.comparison import Comparison
 from fairlead.report.drawings import Panel, inline, training_panels
 from fairlead.report.folder import RunView, StepView, read_run
 from fairlead.report.verdict import headline, verdict
@@ -20,7 +22,7 @@ from fairlead.report.verdict import headline, verdict
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["render", "write_page"]
+__all__ = ["render", "render_comparison", "write_comparison", "write_page"]
 
 _SAMPLES = 200
 """Most samples of a step that a page holds."""
@@ -28,22 +30,53 @@ _SAMPLES = 200
 
 def write_page(folder: Path) -> Path:
     """Write `report.html` into the run folder, whole or not at all, and return its path."""
-    text = render(read_run(folder))
-    draft, path = folder / ".report.html.draft", folder / "report.html"
+    return _written(render(read_run(folder)), folder / "report.html")
+
+
+def write_comparison(found: Comparison, path: Path) -> Path:
+    """Write the page of several runs, whole or not at all, and return its path."""
+    return _written(render_comparison(found), path)
+
+
+def _written(text: str, path: Path) -> Path:
+    draft = path.with_name(f".{path.name}.draft")
     draft.write_text(text, encoding="utf-8")
     os.replace(draft, path)
     return path
 
 
+def render_comparison(found: Comparison) -> str:
+    """Return the page of several runs."""
+    together = RunView(" and ".join(found.names), steps=found.steps)
+    first = headline(together)
+    if first is not None:  # a change from the model before would be one from run to run
+        first = replace(first, rows=tuple((name, estimate, None) for name, estimate, _ in first.rows))
+    return _page(
+        "compare.html.jinja",
+        title=" · ".join(found.names),
+        source="these run folders",
+        found=found,
+        headline=first,
+        beside=2,
+        colours=_colours(together),
+        kinds=list(dict.fromkeys(kind for cost in found.costs for kind in cost.seconds)),
+        missing=[
+            f"{name}, {what}"
+            for name, run in zip(found.names, found.runs)
+            for what in [*run.missing, *(f"{step.id}: {what}" for step in run.steps for what in step.missing)]
+        ],
+    )
+
+
 def render(run: RunView) -> str:
     """Return the page of a run."""
-    from fairlead import __version__
-
     begun = [step for step in run.steps if step.status != "not started"]
-    scripts = {name: _part(f"{name}.js") for name in ("early", "page")}
-    page = _environment().get_template("page.html.jinja")
-    return page.render(
+    return _page(
+        "page.html.jinja",
+        title=run.title,
+        source="this run folder",
         run=run,
+        beside=4,
         results=[step for step in begun if step.kind == "evaluate"],
         work=[step for step in begun if step.kind != "evaluate"],
         verdict=verdict(run),
@@ -51,10 +84,23 @@ def render(run: RunView) -> str:
         colours=_colours(run),
         total_seconds=sum(step.seconds or 0.0 for step in run.steps),
         missing=[*run.missing, *(f"{step.id}: {what}" for step in run.steps for what in step.missing)],
-        version=__version__,
-        style=_part("theme.css") + _part("page.css"),
-        scripts=scripts,
-        hashes={name: _hash(text) for name, text in scripts.items()},
+    )
+
+
+def _page(template: str, **given: Any) -> str:
+    from fairlead import __version__
+
+    scripts = {name: _part(f"{name}.js") for name in ("early", "page")}
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            version=__version__,
+            style=_part("theme.css") + _part("page.css"),
+            scripts=scripts,
+            hashes={name: _hash(text) for name, text in scripts.items()},
+            **given,
+        )
     )
 
 
@@ -78,7 +124,7 @@ def _environment() -> Environment:
         environment.filters[name] = getattr(numbers, name)
     environment.filters |= {"figures": _figures, "panels": _panels, "table": _table, "groups": _groups}
     environment.filters |= {"shown": _shown, "lengths": _lengths, "picked": _picked, "flat": _flat, "turns": _turns}
-    environment.filters |= {"sample_axes": _sample_axes, "breakable": _breakable}
+    environment.filters |= {"sample_axes": _sample_axes, "breakable": _breakable, "drawn": _drawn, "zip": zip}
     return environment
 
 
@@ -97,10 +143,14 @@ def _colours(run: RunView) -> dict[str, int]:
 
 
 def _figures(report: Report, prefix: str) -> list[Panel]:
-    """Return a report's figures, safe and ready to stand in the page; an unsafe one is an empty panel."""
+    return _drawn(report.figures, prefix)
+
+
+def _drawn(figures: Mapping[str, str], prefix: str) -> list[Panel]:
+    """Return figures by title, safe and ready to stand in the page; an unsafe one is an empty panel."""
     from markupsafe import Markup
 
-    found = ((title, inline(svg, f"{prefix}-{i}")) for i, (title, svg) in enumerate(report.figures.items()))
+    found = ((title, inline(svg, f"{prefix}-{i}")) for i, (title, svg) in enumerate(figures.items()))
     return [Panel(title, Markup(svg) if svg else "") for title, svg in found]
 
 

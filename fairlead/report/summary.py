@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["print_summary"]
+__all__ = ["print_comparison", "print_summary"]
 
 _ENDLESS = 10_000
 _TONES = {"good": "green", "bad": "red", "open": "yellow", "plain": "default"}
@@ -33,6 +33,26 @@ def print_summary(folder: Path, console: Console | None = None) -> None:
         console.print(part)
 
 
+def print_comparison(folders: Sequence[Path], console: Console) -> None:
+    """Print what several runs measured in common, and where their settings differ."""
+    from rich.text import Text
+
+    from fairlead.report.comparison import compare_runs
+
+    found = compare_runs(folders)
+    for step in found.steps:
+        for label in step.reports:
+            console.print(_fitting(step, label, console))
+        for note in step.notes:
+            console.print(Text(note, "yellow"))
+    table = _table("what differs")
+    for heading in ("setting", *found.names):
+        table.add_column(heading, overflow="fold")
+    for name, values in found.differences:
+        table.add_row(Text(name), *map(Text, values))
+    console.print(table)
+
+
 def _parts(run: RunView, console: Console) -> list[RenderableType]:
     from rich.text import Text
 
@@ -40,15 +60,19 @@ def _parts(run: RunView, console: Console) -> list[RenderableType]:
     heading = Text.assemble("\n", (run.title, "bold"), "  ", (found.text, f"bold {_TONES[found.tone]}"))
     parts: list[RenderableType] = [heading, Text(found.detail, "dim")]
     for step in run.steps:
-        for label in step.reports:
-            wide = _side_by_side(step, label)
-            needs = console.measure(wide, options=console.options.update(width=_ENDLESS)).maximum
-            parts.append(wide if needs <= console.width else _one_below_the_other(step, label))
+        parts += [_fitting(step, label, console) for label in step.reports]
     if run.expectations:
         parts.append(_expectations(run))
     parts.append(_times(run))
     missing = [*run.missing, *(f"{step.id}: {what}" for step in run.steps for what in step.missing)]
     return [*parts, *(Text(f"missing: {what}", "yellow") for what in missing)]
+
+
+def _fitting(step: StepView, label: str, console: Console) -> Table:
+    """Return a report's numbers in the shape that the terminal has room for."""
+    wide = _side_by_side(step, label)
+    needs = console.measure(wide, options=console.options.update(width=_ENDLESS)).maximum
+    return wide if needs <= console.width else _one_below_the_other(step, label)
 
 
 def _side_by_side(step: StepView, label: str) -> Table:
