@@ -195,7 +195,7 @@ def curves(
 
 
 class Canvas:
-    """A context with `figure` and its one `plot` in Fairlead's style, without pyplot's global state; `svg()` ends it."""
+    """A context with `figure` and its one `plot` in Fairlead's style, without pyplot's global state."""
 
     def __init__(self, height: float, label: str, width: float = _WIDTH):
         self.size, self.label = (width, height), label
