@@ -14,7 +14,7 @@ from fairlead.decoding import lookahead, lookahead_naive
 from fairlead.decoding.base import EngineSpec, TokenDecoder
 from fairlead.decoding.heuristics import Heuristic, Scorer
 from fairlead.decoding.hypotheses import Problem, Tops, Winner
-from fairlead.engines.base import SETTINGS, Completion, FinishReason, Sampling
+from fairlead.engines.base import Completion, FinishReason, Sampling
 from fairlead.engines.programs import Ask, Program
 from fairlead.engines.rows import Rows
 from fairlead.engines.streaming import Listener
@@ -78,9 +78,7 @@ class Deal(TokenDecoder):
         "strength": 0.1,
     }
     samples: ClassVar[bool] = False
-    honours: ClassVar[frozenset[str]] = SETTINGS - {
-        *("repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias")
-    }
+    honours: ClassVar[frozenset[str]] = TokenDecoder.honours | {"min_p", "min_tokens", "ignore_eos", "stop_token_ids"}
 
     def __post_init__(self) -> None:
         least = {"k": 1, "lookahead": 0, "beams": 1, "commit": 1, "min_tokens": 0}
@@ -110,19 +108,6 @@ class Deal(TokenDecoder):
     def _tops(self) -> dict[int, Tops]:
         """Who tells the likeliest tokens, by their number: answers that want as many are asked for together."""
         return {}
-
-    def check(self, sampling: Sampling) -> None:
-        """Refuse to sample, and what changes the probabilities that the search weighs.
-
-        Raises:
-            UsageError: a temperature above 0.
-            UnsupportedError: a setting that it does not honour.
-        """
-        super().check(sampling)
-        if sampling.temperature > 0:
-            raise UsageError(
-                f"deal is a search, and sampling.temperature is {sampling.temperature}", fix="use temperature 0"
-            )
 
     def program(
         self,

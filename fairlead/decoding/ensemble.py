@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fairlead.decoding.base import EngineSpec, TokenDecoder
 from fairlead.decoding.vocabulary import check_one_tokenizer
-from fairlead.engines.base import Completion, Sampling
+from fairlead.engines.base import SETTINGS, Completion, Sampling
 from fairlead.engines.base_prompt import as_base_reads, check_form
 from fairlead.engines.local import Local
 from fairlead.engines.programs import Program
@@ -43,6 +43,7 @@ class Ensemble(TokenDecoder):
     message and `{system}` for the system's."""
 
     adjustable: ClassVar[tuple[str, ...]] = ("weight", "candidates")
+    honours: ClassVar[frozenset[str]] = SETTINGS
     example: ClassVar[Mapping[str, Any]] = {"base": "harbor:base-300k", "aligned": "harbor:aligned-300k"}
 
     def __post_init__(self) -> None:

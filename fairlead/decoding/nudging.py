@@ -16,7 +16,7 @@ from fairlead.decoding.base import EngineSpec, TokenDecoder
 from fairlead.decoding.nudge_writing import Writing
 from fairlead.decoding.nudged import BOUNDARIES
 from fairlead.decoding.reader import Reader
-from fairlead.engines.base import SETTINGS, Completion, Sampling
+from fairlead.engines.base import Completion, Sampling
 from fairlead.engines.base_prompt import as_base_reads, check_form
 from fairlead.engines.programs import Program
 from fairlead.engines.rows import Rows
@@ -72,10 +72,7 @@ class Nudging(TokenDecoder):
         "draft_tokens": 4,
     }
 
-    honours: ClassVar[frozenset[str]] = SETTINGS - {
-        *("repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias"),
-        *("min_tokens", "ignore_eos", "stop_token_ids"),
-    }
+    honours: ClassVar[frozenset[str]] = TokenDecoder.honours | {"min_p"}
 
     def __post_init__(self) -> None:
         if self.boundary not in BOUNDARIES:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fairlead.decoding.base import EngineSpec, TokenDecoder
 from fairlead.decoding.vocabulary import check_one_tokenizer
-from fairlead.engines.base import Completion, Sampling
+from fairlead.engines.base import SETTINGS, Completion, Sampling
 from fairlead.engines.base_prompt import as_base_reads, check_form
 from fairlead.engines.local import Local
 from fairlead.engines.programs import Program
@@ -47,6 +47,7 @@ class ProxyTuning(TokenDecoder):
     `{question}` stands for the user's message and `{system}` for the system's."""
 
     adjustable: ClassVar[tuple[str, ...]] = ("strength", "candidates")
+    honours: ClassVar[frozenset[str]] = SETTINGS
     example: ClassVar[Mapping[str, Any]] = {
         "base": "harbor:base-300k",
         "tuned": "harbor:aligned-300k",

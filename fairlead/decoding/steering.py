@@ -22,7 +22,7 @@ from fairlead import records
 from fairlead.decoding.base import EngineSpec, TokenDecoder
 from fairlead.decoding.contrasts import Reading, read_vector
 from fairlead.decoding.vectors import SteeringVector, best_layers, usual_layers
-from fairlead.engines.base import Completion, Sampling
+from fairlead.engines.base import SETTINGS, Completion, Sampling
 from fairlead.engines.desk import Desk
 from fairlead.engines.draw import token_logprob
 from fairlead.engines.programs import Program, run
@@ -72,6 +72,7 @@ class Steering(TokenDecoder):
     """Whether a vector read from another model of the same shape may be used."""
 
     adjustable: ClassVar[tuple[str, ...]] = ("coefficient", "layers", "positions", "how", "keep_norm", "relative")
+    honours: ClassVar[frozenset[str]] = SETTINGS
     example: ClassVar[Mapping[str, Any]] = {
         "engine": "harbor:aligned-300k",
         "coefficient": 1.0,
