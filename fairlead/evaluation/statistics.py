@@ -18,6 +18,7 @@ __all__ = [
     "RESAMPLES",
     "estimate_difference",
     "estimate_mean",
+    "estimate_mean_of_means",
     "estimate_rate",
     "estimate_ratio",
     "is_binary",
@@ -90,6 +91,34 @@ def estimate_ratio(sums: ArrayLike, counts: ArrayLike, *, confidence: float = 0.
     return _bootstrap((above[kept], below[kept]), _ratio, confidence, seed) if kept.any() else _NOTHING
 
 
+def estimate_mean_of_means(values: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """Estimate the mean of the column means of [N, K], with a percentile bootstrap over the N rows.
+
+    A column's mean is over its rows that have a value, and columns without any are left out. n counts the rows with
+    any value; a single one has no interval.
+    """
+    _check(confidence)
+    table = np.asarray(values, dtype=np.float64)
+    present = ~np.isnan(table)
+    present = present[present.any(1)]
+    filled = np.nan_to_num(table[~np.isnan(table).all(1)])
+    n = len(filled)
+    if n == 0:
+        return _NOTHING
+    value = float(_mean_of_means(np.ones((1, n)), filled, present)[0])
+    if n == 1:
+        return Estimate(value, math.nan, math.nan, 1)
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _NUMBERS_AT_ONCE // n)
+    found = []
+    for start in range(0, RESAMPLES, at_once):
+        drawn = rng.multinomial(n, np.full(n, 1 / n), size=min(at_once, RESAMPLES - start))
+        found.append(_mean_of_means(drawn.astype(np.float64), filled, present))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.concatenate(found), [tail, 1 - tail])
+    return _around(value, float(low), float(high), n)
+
+
 def per_prompt(values: np.ndarray) -> np.ndarray:
     """Reduce [N prompts, n samples] to each prompt's mean [N] over its samples that have a value, else NaN.
 
@@ -108,6 +137,13 @@ def _present(values: ArrayLike) -> np.ndarray:
 
 def _ratio(above: np.ndarray, below: np.ndarray, axis: int = -1) -> Any:
     return above.sum(axis) / below.sum(axis)
+
+
+def _mean_of_means(counts: np.ndarray, filled: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Return the mean of the column means for each of R resamples, given as counts [R, N] of the rows."""
+    below = counts @ present
+    means = np.where(below > 0, (counts @ filled) / np.maximum(below, 1), 0.0)
+    return means.sum(1) / np.maximum((below > 0).sum(1), 1)
 
 
 def _newcombe(first: np.ndarray, second: np.ndarray, confidence: float) -> Estimate:

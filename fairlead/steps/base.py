@@ -135,7 +135,10 @@ def evaluator_uses(keys: tuple[str | int, ...], spec: str | Mapping[str, Any]) -
 
     known = {entry.name: entry for entry in catalog.entries("evaluator")}
     if isinstance(spec, Mapping) and (entry := known.get(str(spec.get("name")))) is not None:
-        for inner, who in engine_values(entry.load(), spec):
+        evaluator = entry.load()
+        if hasattr(evaluator, "files"):
+            yield from (Use((*keys, f), "data", source) for f, source in evaluator.files(spec).items())
+        for inner, who in engine_values(evaluator, spec):
             if isinstance(who, str | Mapping):
                 yield from model_uses((*keys, *inner), dict(who) if isinstance(who, Mapping) else who)
 

@@ -1,0 +1,289 @@
+"""Which of two answers is better, in the opinion of a judge that sees both: in both orders, and audited for its taste.
+
+Sources: AlpacaEval (Dubois et al. 2023, arXiv 2305.14387; 2024, arXiv 2404.04475) for win rates and equal lengths,
+MT-Bench (Zheng et al. 2023, arXiv 2306.05685) for two orders and the names of the biases, Arena-Hard (Li et al. 2024,
+arXiv 2406.11939) for the five labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from fairlead import prompts as texts_of
+from fairlead.engines.base import Engine, EngineSpec
+from fairlead.errors import UsageError
+from fairlead.evaluation.base import Estimate, Report
+from fairlead.evaluation.figures import intervals, shares
+from fairlead.evaluation.judging import Case, Judging, Verdict, check_ids, listed, notes_on
+from fairlead.evaluation.pairs import Pair, judge_by_choice, pair_slots, pairs_of, reference_answers
+from fairlead.evaluation.preferences import has_list, length_controlled, self_preference
+from fairlead.evaluation.samples import draw, other_engines, prompts_of, texts
+from fairlead.evaluation.statistics import estimate_rate, estimate_ratio
+from fairlead.evaluation.verdicts import points_of_label, read_label, strong_points
+from fairlead.messages import Prompt
+
+__all__ = ["PairwiseJudge"]
+
+_BIASES = ("consistent", "first_slot", "prefers_longer", "prefers_list")
+_OUTCOMES = ((0.5, "tie"), (1.0, "win"), (0.0, "loss"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairwiseJudge(Judging):
+    """Win rate of every engine against a baseline, in the opinion of a judge.
+
+    Sample i of an engine meets sample i of the baseline; equal texts are a tie and are not judged. Intervals are over
+    prompts.
+    """
+
+    baseline: str
+    """Name of the engine that the others are compared with; with `reference`, what its answers are called."""
+    reference: str | None = None
+    """Data with the baseline's answers (conversations), found by prompt; then no engine answers for it."""
+    orders: Literal["both", "random"] = "both"
+    """Whether every pair is judged in both orders, or in one, by a coin that the pair's texts toss."""
+    soft: bool = False
+    """Whether the judge's log-probs of "A" and "B" are the verdict, instead of what it writes: models of this process
+    alone can say them."""
+    last_verdict: bool = False
+    """Whether of several verdicts in a reply that differ the last counts; otherwise the judge is asked again."""
+    margin: int = 30
+    """Characters by which one of two answers must be longer for the audit of length."""
+    text: str | None = None
+    """What the judge reads: the path of a Jinja text, or the text itself. It may use `conversation`, `answer_a` and
+    `answer_b` (in marks that bear `key`), `question`, `a` and `b` (bare), `key` and `labels`."""
+    panel: dict[str, EngineSpec] = field(default_factory=dict)
+    """More judges by name. One that has the name of a compared engine is taken to be that engine: the report tells
+    how much better it fares under itself than under the others."""
+    resamples: int = 200
+    """Fits behind the interval of the win rate at equal lengths."""
+
+    example: ClassVar[Mapping[str, Any]] = {"baseline": "base", "reward_judge": {"reward": "harbor"}}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.soft and self.judge is None:
+            raise UsageError("a reward has no log-probs", place="pairwise_judge.soft", fix="leave `soft` out")
+        if self.margin < 0 or self.resamples < 0:
+            raise UsageError("margin and resamples are counts", place="pairwise_judge", fix="use 0 or more")
+
+    @classmethod
+    def files(cls, settings: Mapping[str, Any]) -> dict[str, str]:
+        """Return which settings name a file or a data set, by field."""
+        source = settings.get("reference")
+        return super().files(settings) | ({} if source is None else {"reference": source})
+
+    @property
+    def shown(self) -> texts_of.PromptText:
+        """The text that the judge reads."""
+        return texts_of.load("judging", "choice" if self.soft else "pair", self.text)
+
+    def __call__(self, engines: Mapping[str, Engine], records: Sequence[Any]) -> Report:
+        """Judge every other engine's answers beside the baseline's.
+
+        Axes, each a mean over prompts: `rate` (points: 1 win, .5 tie, 0 loss, mean of both orders), `wins`, `ties`,
+        `losses`, `judged` (share of pairs with a verdict); of the judge `consistent` (same verdict in both orders),
+        `first_slot` (the answer shown first wins; .5 is unbiased), `prefers_longer`, `prefers_list`; then
+        `length_controlled`, the rate at equal lengths; `arena`, where far better counts three times;
+        `self_preference` of an engine that is on the panel. Rows: id, engine, sample, these but the last three, and
+        the points, status and reply of either order.
+        """
+        from fairlead.engines import engine
+
+        check_ids(records)
+        known = {self.baseline: _ABSENT, **engines} if self.reference else engines
+        others = other_engines(known, self.baseline, "baseline")
+        prompts = prompts_of(records)
+        report = Report({})
+        baseline, drawn = self._answers(engines, others, prompts, records, report)
+        judges = {"judge": self.opened}
+        judges |= {f"panel {name}": engine(spec) for name, spec in self.panel.items()}
+        for name in others:
+            pairs = pairs_of(records, prompts, baseline, drawn[name])
+            tables = {role: self._judge(f"{name}, {role}", judge, pairs, report) for role, judge in judges.items()}
+            rows = [self._row(name, pair, *found) for pair, found in zip(pairs, tables["judge"], strict=True)]
+            for role in list(tables)[1:]:
+                points = [_mean(self._points(*found)) for found in tables[role]]
+                rows = [row | {role.replace(" ", "_"): p} for row, p in zip(rows, points, strict=True)]
+            report.rows += rows
+            report.summary[name] = self._summary(name, rows, pairs, report)
+        self._explain(judges, report)
+        report.figures = self._figures(report)
+        return report
+
+    def _answers(
+        self,
+        engines: Mapping[str, Engine],
+        others: Mapping[str, Engine],
+        prompts: list[Prompt],
+        records: Sequence[Any],
+        report: Report,
+    ) -> tuple[list[list[str | None]], dict[str, list[list[str]]]]:
+        """Return the baseline's answers [N][n] (None where it has none) and those of all engines."""
+        asked = engines if self.reference is None else others
+        drawn = {name: texts(found) for name, found in draw(asked, prompts, self.sampling).items()}
+        if self.reference is None:
+            return [list(group) for group in drawn[self.baseline]], drawn
+        found = reference_answers(self.reference, prompts)
+        absent = [str(record.id) for record, answer in zip(records, found, strict=True) if answer is None]
+        if absent:
+            what = f"{self.baseline}: {len(absent)} of {len(records)} prompts have no answer in {self.reference}"
+            report.notes.append(f"{what}, and no verdict: {listed(absent)}")
+        return [[answer] * self.sampling.n for answer in found], drawn
+
+    def _judge(self, subject: str, judge: Engine, pairs: Sequence[Pair], report: Report) -> list[tuple[Verdict, ...]]:
+        """Return every pair's verdicts: the baseline shown first, and the baseline shown second."""
+        calls = [(pair, swapped) for pair in pairs if pair.open for swapped in pair.orders(self.orders)]
+        slots = [pair_slots(pair, swapped) for pair, swapped in calls]
+        shown: list[Prompt] = [[{"role": "user", "content": self.shown.render(**slot)}] for slot in slots]
+        if self.soft:
+            verdicts = judge_by_choice(judge, shown)
+        else:
+            cases = [
+                Case(
+                    pair.id,
+                    prompt,
+                    partial(read_label, key=slot["key"], answers=(slot["a"], slot["b"]), last=self.last_verdict),
+                )
+                for (pair, _), slot, prompt in zip(calls, slots, shown, strict=True)
+            ]
+            verdicts = self.verdicts(judge, cases)
+        report.notes += notes_on(subject, [pair.id for pair, _ in calls], verdicts)
+        found = {(id(pair), swapped): verdict for (pair, swapped), verdict in zip(calls, verdicts, strict=True)}
+        usual = {id(pair): pair.settled for pair in pairs}
+        return [tuple(found.get((id(pair), swapped), usual[id(pair)]) for swapped in (False, True)) for pair in pairs]
+
+    def _points(self, straight: Verdict, swapped: Verdict) -> list[float]:
+        """Return the points of the engine in both orders; NaN where there is no verdict or the order was not asked."""
+        one, two = (_points_of(verdict) for verdict in (straight, swapped))
+        return [one, 1.0 - two]
+
+    def _row(self, name: str, pair: Pair, straight: Verdict, swapped: Verdict) -> dict[str, Any]:
+        points = self._points(straight, swapped)
+        asked = [v for v in (straight, swapped) if v.status != "not asked"]
+        rate = _mean(points) if all(v.value is not None for v in asked) else None
+        outcome = next((word for value, word in _OUTCOMES if rate is not None and _sign(rate) == value), None)
+        shown = [p for p in points if not np.isnan(p)]
+        firsts = [1.0 - points[0], points[1]] if pair.open else []
+        both = len(shown) == 2 and pair.open
+        return {
+            "id": pair.id,
+            "engine": name,
+            "sample": pair.sample,
+            "rate": rate,
+            "outcome": outcome,
+            "wins": None if rate is None else float(rate > 0.5),
+            "ties": None if rate is None else float(rate == 0.5),
+            "losses": None if rate is None else float(rate < 0.5),
+            "judged": float(rate is not None),
+            "consistent": float(_sign(shown[0]) == _sign(shown[1])) if both else None,
+            "first_slot": _mean([_sign(p) for p in firsts]) if both or self.orders == "random" else None,
+            "prefers_longer": _side(rate, pair.gap, self.margin),
+            "prefers_list": _side(rate, has_list(pair.answer) - has_list(pair.baseline or "")),
+            "words": len(pair.answer.split()),
+            "baseline_words": None if pair.baseline is None else len(pair.baseline.split()),
+            "points": _plain(points[0]),
+            "points_swapped": _plain(points[1]),
+            "status": straight.status,
+            "status_swapped": swapped.status,
+            "reply": straight.reply,
+            "reply_swapped": swapped.reply,
+            "tries": straight.tries + swapped.tries,
+            "answer": pair.answer,
+            "baseline_answer": pair.baseline,
+            "label": straight.value if isinstance(straight.value, str) else None,
+            "label_swapped": swapped.value if isinstance(swapped.value, str) else None,
+        }
+
+    def _summary(self, name: str, rows: list[dict], pairs: Sequence[Pair], report: Report) -> dict[str, Estimate]:
+        options = {"confidence": self.confidence, "seed": self.seed}
+        summary = {}
+        for axis in ("rate", "wins", "ties", "losses", "judged", *_BIASES):
+            summary[axis] = estimate_rate(_by_prompt(rows, axis), **options)
+        points, lengths, others = (
+            np.array(column, dtype=np.float64)
+            for column in zip(*((r["rate"], len(p.answer), len(p.baseline or "")) for r, p in zip(rows, pairs)))
+        )
+        controlled = length_controlled(points, lengths, others, resamples=self.resamples, **options)
+        summary["length_controlled"] = controlled.rate
+        report.notes += [f"{name}: {note}" for note in controlled.notes]
+        arena = [_mean(strong_points(row["label"], row["label_swapped"])) if _labelled(row) else None for row in rows]
+        if any(value is not None for value in arena):
+            summary["arena"] = self._arena(rows)
+        if name in self.panel:
+            by_judge = {role: [row[role] for row in rows] for role in (f"panel_{other}" for other in self.panel)}
+            by_judge = {"judge": [row["rate"] for row in rows], **by_judge}
+            summary["self_preference"] = self_preference(by_judge, f"panel_{name}", **options)
+        return summary
+
+    def _arena(self, rows: list[dict]) -> Estimate:
+        """Return the mean over all scores, the intervals over pairs: those of one pair are not independent."""
+        lists = [strong_points(row["label"], row["label_swapped"]) for row in rows if _labelled(row)]
+        options = {"confidence": self.confidence, "seed": self.seed}
+        return estimate_ratio([sum(one) for one in lists], [len(one) for one in lists], **options)
+
+    def _explain(self, judges: Mapping[str, Any], report: Report) -> None:
+        order = {"both": "both orders", "random": "one order per pair, by a coin"}[self.orders]
+        report.notes += [f"{self.note(role, judge)}, {order}" for role, judge in judges.items()]
+
+    def _figures(self, report: Report) -> dict[str, str]:
+        parts = {"won": "wins", "tied": "ties", "lost": "losses"}
+        bars = {name: {part: axes[axis].value for part, axis in parts.items()} for name, axes in report.summary.items()}
+        label = f"share of pairs with {self.baseline}"
+        return {
+            f"against {self.baseline}": shares(bars, label=label),
+            "win rates": intervals(report.summary, ("rate", "length_controlled"), label="win rate"),
+            "the judge": intervals(report.summary, _BIASES, label="share"),
+        }
+
+
+class _Absent:
+    """Stands for the baseline whose answers are given."""
+
+
+_ABSENT: Any = _Absent()
+
+
+def _points_of(verdict: Verdict) -> float:
+    if verdict.value is None:
+        return np.nan
+    return points_of_label(verdict.value) if isinstance(verdict.value, str) else float(verdict.value)
+
+
+def _labelled(row: Mapping[str, Any]) -> bool:
+    return row["label"] is not None and row["label_swapped"] is not None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    kept = [value for value in values if not np.isnan(value)]
+    return float(np.mean(kept)) if kept else None
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _sign(points: float) -> float:
+    return points if np.isnan(points) else float(0.5 + 0.5 * np.sign(points - 0.5))
+
+
+def _side(rate: float | None, gap: float, margin: float = 0) -> float | None:
+    """Return whether the side with more of something won; None where there is no verdict, or no such side."""
+    if rate is None or abs(gap) <= margin:
+        return None
+    return _sign(rate) if gap > 0 else 1.0 - _sign(rate)
+
+
+def _by_prompt(rows: Sequence[Mapping[str, Any]], axis: str) -> np.ndarray:
+    """Return the mean of an axis over the samples of each prompt; NaN where none has a value."""
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        values = groups.setdefault(row["id"], [])
+        if row[axis] is not None:
+            values.append(row[axis])
+    return np.array([np.mean(values) if values else np.nan for values in groups.values()])
