@@ -36,6 +36,8 @@ _COMPAT = {
     "schema": {"type": "string"},
 }
 
+_IGNORED = {"description": "Fields that were ignored, where `X-Compat` allows it", "schema": {"type": "string"}}
+
 
 def document(served: Sequence[str], *, max_tokens: int, keys: bool) -> dict[str, Any]:
     """Describe a server.
@@ -100,7 +102,9 @@ class _Operations:
         content = {**_json(reply), "text/event-stream": {"itemSchema": _event(chunk)}}
         refused = [400, 404, 413, 429, 500, *([401] if self.keys else [])]
         body = {"required": True, "content": _json(request)}
-        return {**self._operation(name, about, content, refused, False), "requestBody": body, "parameters": [_COMPAT]}
+        told = self._operation(name, about, content, refused, False)
+        told["responses"]["200"]["headers"] = {"X-Ignored": _IGNORED}
+        return {**told, "requestBody": body, "parameters": [_COMPAT]}
 
     def _operation(self, name: str, about: str, content: Any, refusals: Sequence[int], open_: bool) -> dict[str, Any]:
         refused = {str(status): _refusal(status) for status in sorted(refusals)}
