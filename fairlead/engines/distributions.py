@@ -92,7 +92,7 @@ class Distributed(Protocol):
         ...
 
     def spell(self, ids: Sequence[int]) -> list[str]:
-        """Return the text that every token of an answer adds; one that only ends it is written by its own name."""
+        """Return the text that every token of an answer adds; nothing for one that only ends it."""
         ...
 
     def token_stats(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], view: View) -> list[TokenStats]:

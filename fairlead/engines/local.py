@@ -252,7 +252,7 @@ class Local:
         return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
     def spell(self, ids: Sequence[int]) -> list[str]:
-        """Return the text that every token of an answer adds; one that only ends it goes by its own name."""
+        """Return the text that every token of an answer adds; nothing for one that only ends it."""
         return self.renderer.spelling.pieces(ids)
 
     def token_stats(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], view: View) -> list[TokenStats]:

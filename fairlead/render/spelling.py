@@ -64,17 +64,13 @@ class Spelling:
         return spelled
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Return the text that every token of an answer adds; a token that spells nothing goes by its own name.
+        """Return the text that every token of an answer adds; nothing for an end of turn or other special token.
 
         A character in several tokens is in the piece of its last one.
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        return [
-            self._tokenizer.convert_ids_to_tokens(token)
-            if token in self.silent
-            else decoder.decode(self.spelled([token], ids[:k]))
-            for k, token in enumerate(ids)
-        ]
+        said = (b"" if token in self.silent else self.spelled([token], ids[:k]) for k, token in enumerate(ids))
+        return [decoder.decode(spelled) for spelled in said]
 
     def _byte_level_token(self, token: int) -> bytes:
         if token not in self._known:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fairlead.engines.base import Completion, FinishReason
+from fairlead.engines.distributions import TokenStats, View, tell
 from fairlead.rewards.base import Rewards
 
 END = "<end>"
@@ -48,6 +49,27 @@ class Unigram:
 
     def logprobs(self, prompts, completions):
         return [np.array([self.log_p(w) for w in [*text.split(), END]], dtype=np.float32) for text in completions]
+
+    @property
+    def vocabulary(self) -> str:
+        return repr(list(self.weights))
+
+    def spell(self, ids):
+        words = list(self.weights)
+        return ["" if words[i] == END else f" {words[i]}" for i in ids]
+
+    def token_stats(self, prompts, answers, view: View = View()) -> list[TokenStats]:
+        return [own for own, _ in self.token_stats_beside(self, prompts, prompts, answers, view)]
+
+    def token_stats_beside(self, other, prompts, other_prompts, answers, view: View = View()):
+        import torch
+
+        found = []
+        for answer in answers:
+            logits = [torch.tensor(list(side.weights.values())).log().expand(len(answer), -1) for side in (self, other)]
+            told = tell(logits, torch.tensor(answer), view)
+            found.append(tuple(TokenStats(**{name: v.numpy() for name, v in side.items()}) for side in told))
+        return found
 
 
 @dataclass(frozen=True)
