@@ -7,6 +7,7 @@ length_controlled(points, lengths, baseline_lengths).rate # at equal lengths
 bradley_terry(first, second, points).elo                  # ratings from games
 judge_agreement(judge, people).with_each                  # beside people
 order_consistency(straight, swapped)                      # biases of the judge
+summarise(read_verdicts("annotations.json"))              # a report on files of judged pairs
 """
 
 from fairlead.evaluation.preferences.agreement import (
@@ -15,6 +16,7 @@ from fairlead.evaluation.preferences.agreement import (
     fleiss_kappa,
     judge_agreement,
     kendall,
+    middle,
     spearman,
 )
 from fairlead.evaluation.preferences.bias import (
@@ -25,6 +27,7 @@ from fairlead.evaluation.preferences.bias import (
     prefers_longer,
     self_preference,
 )
+from fairlead.evaluation.preferences.files import Verdicts, read_verdicts
 from fairlead.evaluation.preferences.length_control import (
     LengthControlled,
     LengthReference,
@@ -32,6 +35,7 @@ from fairlead.evaluation.preferences.length_control import (
     paired_win_rate,
 )
 from fairlead.evaluation.preferences.ratings import Ratings, bradley_terry, elo_of, elo_online, ill_posed
+from fairlead.evaluation.preferences.summary import summarise
 from fairlead.evaluation.preferences.win_rates import (
     WinRateResult,
     as_points,
@@ -46,6 +50,7 @@ __all__ = [
     "LengthControlled",
     "LengthReference",
     "Ratings",
+    "Verdicts",
     "WinRateResult",
     "as_points",
     "both_orders",
@@ -61,12 +66,15 @@ __all__ = [
     "kendall",
     "length_controlled",
     "mcnemar",
+    "middle",
     "order_consistency",
     "paired_win_rate",
     "points_of_preferences",
     "prefers_lists",
     "prefers_longer",
+    "read_verdicts",
     "self_preference",
     "spearman",
+    "summarise",
     "win_rate",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +19,7 @@ from fairlead.evaluation.base import Estimate
 from fairlead.evaluation.preferences.win_rates import as_points
 from fairlead.evaluation.statistics import estimate_mean, estimate_rate, per_prompt
 
-__all__ = ["JudgeAgreement", "cohen_kappa", "fleiss_kappa", "judge_agreement", "kendall", "spearman"]
+__all__ = ["JudgeAgreement", "cohen_kappa", "fleiss_kappa", "judge_agreement", "kendall", "middle", "spearman"]
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,14 @@ def judge_agreement(judge: ArrayLike, people: ArrayLike, *, confidence: float = 
         raise UsageError(what, fix="give [N] or [N, draws] of the judge and [N, persons] of people")
     known = np.logical_not(np.isnan(draws).all(1) | np.isnan(humans).all(1))
     draws, humans = draws[known], humans[known]
-    majority = _middle(humans)
+    majority = middle(humans)
     options = {"confidence": confidence, "seed": seed}
     return JudgeAgreement(
         with_each=_agreement(draws[:, :, None], humans[:, None, :], **options),
         with_majority=_agreement(draws, majority[:, None], **options),
         among_people=estimate_mean(_among(humans), **options),
         left_out=estimate_mean(_against_the_others(humans), **options),
-        bias=estimate_mean(np.abs(_middle(draws) - majority), **options),
+        bias=estimate_mean(np.abs(middle(draws) - majority), **options),
         variance=estimate_mean(1 - _against_the_others(draws), **options),
         missing=int(known.size - known.sum()),
     )
@@ -155,17 +156,13 @@ def kendall(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) ->
     return _fisher(value, len(one), 0.437 / (len(one) - 4) if len(one) > 4 else math.nan, confidence)
 
 
-def _agreement(one: np.ndarray, two: np.ndarray, **options: float) -> Estimate:
+def _agreement(one: np.ndarray, two: np.ndarray, **options: Any) -> Estimate:
     """Estimate agreement per item [N, ...], NaN left out within items."""
     found = 1 - np.abs(one - two)
-    return _estimate(per_prompt(found.reshape(len(found), -1)) if len(found) else found.ravel(), options)
+    return estimate_rate(per_prompt(found.reshape(len(found), -1)) if len(found) else found.ravel(), **options)
 
 
-def _estimate(values: np.ndarray, options: dict) -> Estimate:
-    return estimate_rate(values, **options)
-
-
-def _middle(points: np.ndarray) -> np.ndarray:
+def middle(points: np.ndarray) -> np.ndarray:
     """Return the side that most verdicts of an item take [N]: 1, 0, or .5 where they are even; NaN where none is."""
     present = ~np.isnan(points)
     lean = np.sign(np.where(present, points - 0.5, 0.0)).sum(1)
@@ -183,7 +180,7 @@ def _against_the_others(points: np.ndarray) -> np.ndarray:
     """Return the mean agreement of each verdict of an item with the majority of the others [N]."""
     if points.shape[1] < 2:
         return np.full(len(points), np.nan)
-    found = [1 - np.abs(points[:, i] - _middle(np.delete(points, i, 1))) for i in range(points.shape[1])]
+    found = [1 - np.abs(points[:, i] - middle(np.delete(points, i, 1))) for i in range(points.shape[1])]
     return per_prompt(np.stack(found, 1))
 
 
