@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from fairlead import prompts as texts_of
 from fairlead.engines.base import Completion, Engine, EngineSpec, FinishReason, Sampling
@@ -130,7 +130,7 @@ class Judging:
         """The judge."""
         from fairlead.engines import engine
 
-        return self.reward_judge or engine(self.judge)
+        return engine(self.judge) if self.judge is not None else cast(Engine, self.reward_judge)
 
     def verdicts(self, judge: Engine, cases: Sequence[Case]) -> list[Verdict]:
         """Ask a judge about every case, in order."""
