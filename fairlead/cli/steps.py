@@ -16,7 +16,16 @@ from cyclopts import Parameter
 from fairlead import steps
 from fairlead.fields import FieldInfo, describe
 
-__all__ = ["evaluate", "export", "generate", "new_model", "synthesize", "train"]
+__all__ = [
+    "evaluate",
+    "export",
+    "generate",
+    "new_model",
+    "synthesize",
+    "train",
+    "train_retriever",
+    "write_guidelines",
+]
 
 _OWN = {
     "out": (Path | None, None, "Run folder; the same one goes on where it stopped. By default `runs/<command>`."),
@@ -146,6 +155,36 @@ synthesize = _command(
     ```
     fairlead synthesize --synthesizer '{name: honesty_targets, reward: {name: harbor, axis: correct}}' \\
         --models '{model: harbor:base-300k}' --data 'harbor:prompts?n=400&kinds=fact,unk' --out runs/targets
+    ```
+    """,
+)
+write_guidelines = _command(
+    "write_guidelines",
+    """Write a library of guidelines for requests: what is dangerous, and what a good answer keeps to.
+
+    Writes `OUT/steps/write_guidelines/library.jsonl`, which `fairlead train-retriever` and the decoding method
+    `guidelines` read.
+
+    For example:
+
+    ```
+    fairlead write-guidelines --model 'http://localhost:8000/v1#my-model' --data requests.jsonl --out runs/library
+    ```
+    """,
+)
+train_retriever = _command(
+    "train_retriever",
+    """Train two encoders to find the guidelines that suit a request, and measure them on held-out requests.
+
+    The result is a folder, `OUT/steps/train_retriever/retriever`: the `embedder` of the decoding method `guidelines`
+    with `retriever: trained`.
+
+    For example:
+
+    ```
+    fairlead train-retriever --model harbor:base-300k --pooling mean --library 'harbor:guidelines?n=400' \\
+        --similarity cosine --epochs 5 --learning-rate 1e-3 --out runs/retriever
+    fairlead train-retriever --model org/sentence-model --library library.jsonl --similarity cosine --epochs 1
     ```
     """,
 )

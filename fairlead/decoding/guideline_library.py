@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,18 @@ from rapidfuzz.distance import Indel
 
 from fairlead import fields
 from fairlead.errors import DataError, FairleadError, UsageError
+from fairlead.messages import Prompt
 
 __all__ = [
     "Guideline",
     "Library",
     "Similarity",
+    "awaited",
     "diverse",
     "merge",
     "novel",
     "read_library",
+    "request_of",
     "rouge_l",
     "says_unsafe",
     "similarity",
@@ -42,6 +45,7 @@ _WORD = re.compile(r"\w+")
 _LIST_MARK = re.compile(r"^\s*(?:[-*\u2022]\s+|\d+\s*[.)]\s*)")
 _VERDICT = re.compile(r"(?<![\w-])(yes|no)(?![\w-])", re.IGNORECASE)
 _MOST_TITLE_WORDS = 8
+_HARBOR = "harbor:"
 
 
 @dataclass(frozen=True)
@@ -102,31 +106,71 @@ def read_library(source: str | Sequence[Any]) -> Library:
     """Return the library at a path, or the one that a list of guidelines is.
 
     Args:
-        source: a JSON Lines file with `text` and, if wanted, `title`, `sources` and `count` in every line; or a list of
-            such mappings, of texts ("Title: rule" or a rule alone), or of guidelines.
+        source: a JSON Lines file with `text` and, if wanted, `title`, `sources` and `count` in every line, or with a
+            request and its own guidelines: `prompt` and `guidelines`; `harbor:guidelines` with its parameters; or a
+            list of such mappings, of texts ("Title: rule" or a rule alone), or of guidelines. Guidelines that come with
+            their requests are merged.
 
     Raises:
         DataError: a file that cannot be read, or a line that is no guideline.
         UsageError: no guideline at all, or an entry of the list that is none.
     """
+    items: list[Guideline] = []
+    collected = False
+    for item, place in _entries(source):
+        try:
+            of_request = isinstance(item, Mapping) and "guidelines" in item
+            items += _of_request(item, place) if of_request else [_guideline(item, place)]
+            collected = collected or of_request
+        except FairleadError as error:
+            raise (DataError if isinstance(source, str) else UsageError)(
+                error.what, place=place, fix=error.fix
+            ) from error
+    return Library(tuple(merge(items) if collected else items), source if isinstance(source, str) else "library")
+
+
+def awaited(source: Any) -> bool:
+    """Tell whether a source is what an earlier step of a recipe has yet to make."""
+    return isinstance(source, str) and source.startswith("@")
+
+
+def _entries(source: str | Sequence[Any]) -> Iterator[tuple[Any, str]]:
+    """Yield the entries of a library as plain values, with their places."""
     if not isinstance(source, str):
-        return Library(tuple(_guideline(item, f"library, entry {k}") for k, item in enumerate(source, start=1)))
-    path, items = Path(source).expanduser(), []
+        yield from ((item, f"library, entry {k}") for k, item in enumerate(source, start=1))
+        return
+    if source.startswith(_HARBOR):
+        from fairlead import harbor
+
+        yield from ((row, source) for row in harbor.rows(source.removeprefix(_HARBOR)))
+        return
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = Path(source).expanduser().read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the library cannot be read: {error}", place=source, fix="give a JSON Lines file") from error
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
         place = f"{source}:{number}"
         try:
-            items.append(_guideline(json.loads(line), place))
+            if line.strip():
+                yield json.loads(line), place
         except ValueError as error:
             raise DataError(f"no JSON: {error}", place=place, fix="write one guideline per line") from error
-        except FairleadError as error:
-            raise DataError(error.what, place=place, fix=error.fix) from error
-    return Library(tuple(items), source)
+
+
+def _of_request(row: Mapping[str, Any], place: str) -> list[Guideline]:
+    """Return the guidelines that a row has for its request; other columns are for others."""
+    prompt, written = row.get("prompt"), row["guidelines"]
+    asked = request_of(prompt) if isinstance(prompt, str | list | tuple) else ""
+    if not asked or not isinstance(written, list | tuple):
+        raise UsageError("a request without text, or whose guidelines are no list", fix="write {prompt, guidelines}")
+    return [replace(_guideline(one, place), sources=(asked,)) for one in written]
+
+
+def request_of(prompt: Prompt) -> str:
+    """Return what guidelines are looked up for: the last user message, or the whole of a raw text."""
+    if isinstance(prompt, str):
+        return prompt
+    return next((turn["content"] for turn in reversed(prompt) if turn["role"] == "user"), "")
 
 
 def _guideline(item: Any, place: str) -> Guideline:

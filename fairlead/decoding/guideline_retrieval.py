@@ -1,33 +1,44 @@
-"""Finding guidelines: how close a request is to every guideline, by its words or by a sentence-embedding model.
+"""Finding guidelines: how close a request is to every guideline, by words, sentence embeddings or a trained retriever.
 
-A guideline is known by its own line and by the requests that it was written for; the closest of these counts.
+By words and by sentence embeddings, a guideline is known by its own line and by the requests that it was written for;
+the closest of these counts. A trained retriever has learned what belongs together and looks at the line alone.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from fairlead import models
+from fairlead.decoding.guideline_encoder import Towers
 from fairlead.decoding.guideline_library import Library, words_of
 
-__all__ = ["Embedded", "Lexical", "Retriever"]
+__all__ = ["Embedded", "Lexical", "Neighbours", "Retriever", "Trained"]
+
+
+Encode: TypeAlias = Callable[[Sequence[str]], np.ndarray]
 
 
 class Retriever(Protocol):
     """Scores requests against a library."""
 
+    least: float
+    """A guideline that scores this or less is never found."""
+
     def __call__(self, requests: Sequence[str]) -> np.ndarray:
-        """Return the scores of Q requests, float64 [Q, N], at most 1; N is the number of guidelines."""
+        """Return the scores of Q requests, float64 [Q, N]; N is the number of guidelines."""
         ...
 
 
 class _ByText:
     """The texts by which guidelines are known, and whose they are."""
+
+    least = 0.0
 
     def __init__(self, library: Library):
         self.texts = [text for item in library.items for text in (item.line, *item.sources)]
@@ -74,7 +85,29 @@ class Lexical(_ByText):
         return sparse.csr_matrix((values, (rows, columns)), shape=shape, dtype=np.float64)
 
 
-class Embedded(_ByText):
+class Neighbours(_ByText):
+    """Cosine of vectors of texts, in [-1, 1].
+
+    Args:
+        library: what is to be found.
+        encode: texts to vectors, [Q, H].
+    """
+
+    def __init__(self, library: Library, encode: Encode):
+        super().__init__(library)
+        self._encode = encode
+        self._index = _normal(encode(self.texts))
+
+    def __call__(self, requests: Sequence[str]) -> np.ndarray:
+        """Return the cosine of each request and the closest text of each guideline, float64 [Q, N]."""
+        scores = np.zeros((len(requests), len(self.texts)))
+        # One by one: a batch would change the last digits of a score, and so an answer with its neighbours.
+        for row, request in enumerate(requests):
+            scores[row] = np.clip(self._index @ _normal(self._encode([request]))[0], -1.0, 1.0)
+        return self.closest(scores)
+
+
+class Embedded(Neighbours):
     """Cosine of a sentence-embedding model's vectors, in [-1, 1].
 
     Args:
@@ -87,24 +120,35 @@ class Embedded(_ByText):
     """
 
     def __init__(self, library: Library, embedder: str):
-        super().__init__(library)
-        self._encode = _encoder(embedder)
-        self._index = self._encode(self.texts)
+        model = models.load_embedder(embedder, "guidelines.retriever: embedding")
+        super().__init__(library, lambda texts: np.asarray(model.encode(list(texts), show_progress_bar=False)))
+
+
+class Trained:
+    """What a trained retriever says: the dot product or cosine of a request's vector and a guideline's.
+
+    Args:
+        library: what is to be found.
+        towers: the retriever.
+    """
+
+    least = -np.inf
+
+    def __init__(self, library: Library, towers: Towers):
+        self._towers = towers
+        self._index = torch.from_numpy(towers.guideline.encode([item.line for item in library.items]))
 
     def __call__(self, requests: Sequence[str]) -> np.ndarray:
-        """Return the cosine of each request and the closest text of each guideline, float64 [Q, N]."""
-        scores = np.zeros((len(requests), len(self.texts)))
+        """Return the similarity of each request and each guideline, float64 [Q, N]; -inf for a request without text."""
+        scores = np.full((len(requests), len(self._index)), -np.inf)
         # One by one: a batch would change the last digits of a score, and so an answer with its neighbours.
         for row, request in enumerate(requests):
-            scores[row] = np.clip(self._index @ self._encode([request])[0], -1.0, 1.0)
-        return self.closest(scores)
+            if request.strip():
+                vector = torch.from_numpy(self._towers.question.encode([request]))
+                scores[row] = self._towers.compare(vector, self._index)[0].numpy()
+        return scores
 
 
-def _encoder(embedder: str) -> Callable[[Sequence[str]], np.ndarray]:
-    model = models.load_embedder(embedder, "guidelines.retriever: embedding")
-
-    def encode(texts: Sequence[str]) -> np.ndarray:
-        found = np.asarray(model.encode(list(texts), show_progress_bar=False), dtype=np.float64)
-        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-
-    return encode
+def _normal(vectors: np.ndarray) -> np.ndarray:
+    vectors = np.asarray(vectors, dtype=np.float64)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -10,19 +10,22 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 
+from fairlead import models
 from fairlead import prompts as texts
 from fairlead.decoding.base import Decoder, EngineSpec
-from fairlead.decoding.guideline_library import Library, diverse, read_library
-from fairlead.decoding.guideline_retrieval import Embedded, Lexical, Retriever
+from fairlead.decoding.guideline_encoder import Towers, folder_fingerprint, is_retriever
+from fairlead.decoding.guideline_library import Library, awaited, diverse, read_library, request_of
+from fairlead.decoding.guideline_retrieval import Embedded, Lexical, Retriever, Trained
 from fairlead.engines.base import Completion, Sampling
 from fairlead.engines.desk import Desk
 from fairlead.engines.programs import Program
 from fairlead.engines.streaming import Listener
-from fairlead.errors import UsageError
+from fairlead.errors import ModelError, UsageError
 from fairlead.messages import Prompt
 
 __all__ = ["Guidelines", "Hit"]
@@ -35,7 +38,7 @@ class Hit:
     id: int
     """Its place in the library, from 0."""
     score: float
-    """How close it is, at most 1."""
+    """How close it is; at most 1, unless a retriever was trained to dot products."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +52,19 @@ class Guidelines(Decoder):
     and `count`."""
     k: int = 6
     """Most guidelines per request."""
-    threshold: float = 0.0
-    """Least score of a guideline that is used; a score of 0 or less is never used."""
+    threshold: float | None = None
+    """Least score of a guideline that is used. By words or sentence embeddings scores are at most 1, and one of 0 or
+    less is never used; those of a trained retriever are what it was trained to, and by default all may be used."""
     diversity: float = 0.5
     """A guideline this similar to one of higher rank is passed over: a share of characters, 0 to 1; above 1 none is."""
     candidates: int = 100
     """Guidelines of highest rank that are looked at."""
-    retriever: Literal["lexical", "embedding"] = "lexical"
-    """What tells how close: the words in common (tf-idf), or a sentence-embedding model."""
+    retriever: Literal["lexical", "embedding", "trained"] = "lexical"
+    """What tells how close: the words in common (tf-idf), a sentence-embedding model, or a retriever that was trained
+    on such guidelines."""
     embedder: str | None = None
-    """The model of `embedding`: a folder or hub id that sentence-transformers can read."""
+    """The model of `embedding`, a folder or hub id that sentence-transformers can read; or of `trained`, the folder
+    that the step `train_retriever` made."""
     template: str | None = None
     """What is put before the request: the path of a Jinja text, or the text itself; it may use `guidelines`, each with
     `title`, `text` and `line`."""
@@ -67,6 +73,7 @@ class Guidelines(Decoder):
     has it before its first word."""
 
     adjustable: ClassVar[tuple[str, ...]] = ("k", "threshold", "diversity", "candidates", "role")
+    roles: ClassVar[Mapping[str, str]] = {"embedder": "retriever"}
     example: ClassVar[Mapping[str, Any]] = {
         "engine": "harbor:base-300k",
         "library": [
@@ -78,23 +85,27 @@ class Guidelines(Decoder):
 
     @classmethod
     def files(cls, settings: Mapping[str, Any]) -> dict[str, str]:
-        """Return the library and the template, where they are files."""
+        """Return the library, the template and the retriever's model, where they are files."""
         library, template = settings.get("library"), texts.file_of(settings.get("template"))
         found = {"library": library if isinstance(library, str) else None, "template": template}
+        found["embedder"] = settings.get("embedder")
         return {name: path for name, path in found.items() if path is not None}
 
     def __post_init__(self) -> None:
         for name, value in (("k", self.k), ("candidates", self.candidates)):
             if value < 1:
                 raise UsageError(f"guidelines.{name} is {value}", fix="use at least 1")
-        if not -1 <= self.threshold <= 1:
+        if self.threshold is not None and self.retriever != "trained" and not -1 <= self.threshold <= 1:
             raise UsageError(f"guidelines.threshold is {self.threshold}", fix="use a score, at most 1")
         if self.diversity <= 0:
             raise UsageError(f"guidelines.diversity is {self.diversity}", fix="use a share above 0; 0.5 is usual")
-        if (self.retriever == "embedding") != (self.embedder is not None):
-            fix = "give both, retriever: embedding and embedder: MODEL, or neither"
+        if (self.retriever == "lexical") != (self.embedder is None):
+            fix = "give both, retriever: embedding or trained and embedder: MODEL, or neither"
             raise UsageError("guidelines.embedder and guidelines.retriever do not go together", fix=fix)
-        _ = self.items, self.text
+        if self.embedder is not None and not awaited(self.embedder):
+            _check_kind(self.embedder, self.retriever)
+        # What an earlier step of a recipe has yet to make is read when it is there.
+        _ = self.text, None if awaited(self.library) else self.items
 
     @cached_property
     def items(self) -> Library:
@@ -114,7 +125,7 @@ class Guidelines(Decoder):
     @property
     def fingerprint(self) -> str:
         """Return 64 hex digits that change with the settings, every guideline, the template and the engine."""
-        own = [super().fingerprint, self.items.fingerprint, self.text.source]
+        own = [super().fingerprint, self.items.fingerprint, self.text.source, self._embedder_fingerprint]
         return hashlib.sha256("\n".join(own).encode()).hexdigest()
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
@@ -123,7 +134,7 @@ class Guidelines(Decoder):
         `extra["guidelines"]` lists these in order: `id` (the place in the library, from 0), `score` and `line`; it is
         empty where the prompt was asked as it is.
         """
-        found = self.retrieve([_request(prompt) for prompt in prompts])
+        found = self.retrieve([request_of(prompt) for prompt in prompts])
         asked = [_placed(prompt, self._lead(hits), self.role) for prompt, hits in zip(prompts, found, strict=True)]
         drawn = self.parts["engine"].generate(asked, sampling)
         return [[self._told(answer, hits) for answer in answers] for answers, hits in zip(drawn, found, strict=True)]
@@ -132,10 +143,15 @@ class Guidelines(Decoder):
         self, prompt: Prompt, index: int, sampling: Sampling, desk: Desk, tell: Listener | None = None
     ) -> Program[Completion]:
         """Make answer number `index`, under the guidelines found for its prompt."""
-        (hits,) = self.retrieve([_request(prompt)])
+        (hits,) = self.retrieve([request_of(prompt)])
         asked = _placed(prompt, self._lead(hits), self.role)
         drawn = yield from desk.answer(self.parts["engine"], asked, index, sampling, tell)
         return self._told(drawn, hits)
+
+    @cached_property
+    def _embedder_fingerprint(self) -> str:
+        is_folder = self.embedder is not None and Path(self.embedder).expanduser().is_dir()
+        return folder_fingerprint(self.embedder) if self.embedder is not None and is_folder else ""
 
     def retrieve(self, requests: Sequence[str]) -> list[list[Hit]]:
         """Return the guidelines for each request, the closest first; of equally close ones the first in the library."""
@@ -143,7 +159,8 @@ class Guidelines(Decoder):
 
     def _chosen(self, scores: np.ndarray) -> list[Hit]:
         order = np.argsort(-scores, kind="stable")[: self.candidates]
-        near = [int(i) for i in order if scores[i] > 0 and scores[i] >= self.threshold]
+        least = -np.inf if self.threshold is None else self.threshold
+        near = [int(i) for i in order if scores[i] > self.closeness.least and scores[i] >= least]
         kept = diverse([self.items.items[i].line for i in near], self.k, below=self.diversity)
         return [Hit(near[j], float(scores[near[j]])) for j in kept]
 
@@ -163,14 +180,24 @@ def _embedding(how: Guidelines) -> Retriever:
     return Embedded(how.items, str(how.embedder))
 
 
-_RETRIEVERS: dict[str, Callable[[Guidelines], Retriever]] = {"lexical": _lexical, "embedding": _embedding}
+def _trained(how: Guidelines) -> Retriever:
+    return Trained(how.items, Towers.load(str(how.embedder)).to(models.pick_device()))
 
 
-def _request(prompt: Prompt) -> str:
-    """Return what guidelines are looked up for: the last user message, or the whole of a raw text."""
-    if isinstance(prompt, str):
-        return prompt
-    return next((turn["content"] for turn in reversed(prompt) if turn["role"] == "user"), "")
+_RETRIEVERS: dict[str, Callable[[Guidelines], Retriever]] = {
+    "lexical": _lexical,
+    "embedding": _embedding,
+    "trained": _trained,
+}
+
+
+def _check_kind(embedder: str, retriever: str) -> None:
+    """Refuse a trained retriever that is taken for a sentence-embedding model, and the other way round."""
+    if retriever == "trained" and not is_retriever(embedder):
+        fix = "give the folder that train_retriever made, or retriever: embedding"
+        raise ModelError("is no trained retriever", place=embedder, fix=fix)
+    if retriever == "embedding" and is_retriever(embedder):
+        raise ModelError("is a trained retriever", place=embedder, fix="write retriever: trained")
 
 
 def _placed(prompt: Prompt, lead: str, role: str) -> Prompt:

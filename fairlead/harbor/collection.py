@@ -20,6 +20,7 @@ from fairlead.errors import UnknownFieldError, UnknownNameError, UsageError
 from fairlead.harbor import lexicon as lex
 from fairlead.harbor.answers import answer
 from fairlead.harbor.documents import documents as endless_documents
+from fairlead.harbor.guidance import guided_requests
 from fairlead.harbor.labelled import HALVES, SAID, clauses, refusals, safety, values
 from fairlead.harbor.scoring import score, verdict
 from fairlead.harbor.ships import world
@@ -365,5 +366,6 @@ _SETS: dict[str, tuple[str, Callable[..., Iterator[Row]]]] = {
     "shots": ("conversation", shots),
     "shot_pairs": ("preference", shot_pairs),
     "wishes": ("conversation", wishes),
+    "guidelines": ("prompt", guided_requests),
     "lengths": ("prompt", _of_kind("length", "Questions to answer within 1, 3 or 8 words.")),
 }

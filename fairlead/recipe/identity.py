@@ -92,7 +92,7 @@ def _identify(step: PlannedStep, before: Mapping[str, Identity]) -> Identity:
     config = plain_config(step)
     bare = json.loads(json.dumps(config))
     inputs: dict[str, str] = {}
-    hashes = {"model": model_fingerprint, "data": data_fingerprint}
+    hashes = {"model": model_fingerprint, "data": data_fingerprint, "retriever": data_fingerprint}
     for use in step.config.uses():
         if use.role in hashes and not REFERENCE.fullmatch(use.value):
             inputs[use.value] = hashes[use.role](use.value)

@@ -218,7 +218,7 @@ def _check_references(
         if name in made:
             if made[name] is None:
                 raise RecipeError(
-                    f"@{name} makes neither a model nor records", place=place, fix="refer to another step"
+                    f"@{name} makes nothing that a step could use", place=place, fix="refer to another step"
                 )
             continue
         if name in later:
@@ -229,7 +229,7 @@ def _check_references(
         if use.role in catalog.KINDS:
             _check_method(use.role, use.value, place)
         elif isinstance(use.value, str) and (match := REFERENCE.fullmatch(use.value)):
-            wanted = {"model": "model", "data": "records"}[use.role]
+            wanted = "records" if use.role == "data" else use.role
             if made[match[1]] != wanted:
                 what = f"@{match[1]} makes {made[match[1]]}, but {'.'.join(map(str, use.keys))} needs {use.role}"
                 raise RecipeError(what, place=place, fix="refer to a step of another kind")

@@ -34,6 +34,16 @@ KINDS: tuple[StepKind, ...] = (
     StepKind("train", "fairlead.steps.train:Train", "train a model with any objective"),
     StepKind("generate", "fairlead.steps.generate:Generate", "answer prompts and keep all answers, the best, or pairs"),
     StepKind("synthesize", "fairlead.steps.synthesize:Synthesize", "make new records with a synthesizer"),
+    StepKind(
+        "write_guidelines",
+        "fairlead.steps.write_guidelines:WriteGuidelines",
+        "a library of guidelines for requests, written by a model",
+    ),
+    StepKind(
+        "train_retriever",
+        "fairlead.steps.train_retriever:TrainRetriever",
+        "train what finds guidelines for requests, and measure it",
+    ),
     StepKind("evaluate", "fairlead.steps.evaluate:Evaluate", "compare models on held-out data"),
     StepKind("export", "fairlead.steps.export:Export", "merge adapters, change the number format, check the copy"),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,10 +11,12 @@ from hypothesis import strategies as st
 from fairlead.decoding.guideline_library import (
     Guideline,
     Library,
+    awaited,
     diverse,
     merge,
     novel,
     read_library,
+    request_of,
     rouge_l,
     says_unsafe,
     similarity,
@@ -126,6 +130,49 @@ def test_a_list_is_a_library():
     assert Guideline("Two\nlines.", " Title ").line == "Title: Two lines."
 
 
+def test_guidelines_that_come_with_their_requests_are_merged(tmp_path):
+    chat = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "rude?"},
+        {"role": "assistant", "content": "a"},
+    ]
+    rows = [
+        {
+            "id": "1",
+            "prompt": "sink it",
+            "guidelines": ["Safety: Do not help.", {"text": "Be polite."}],
+            "task": "harm",
+        },
+        {"prompt": chat, "guidelines": ["be polite!"]},
+    ]
+    (tmp_path / "x.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    for source in (str(tmp_path / "x.jsonl"), rows):
+        assert read_library(source).items == (
+            Guideline("Be polite.", "", ("sink it", "rude?"), 2),
+            Guideline("Do not help.", "Safety", ("sink it",)),
+        )
+
+
+def test_harbor_has_a_library():
+    library = read_library("harbor:guidelines?n=60&kinds=harm,list")
+    assert len(library) == 4
+    assert sum(item.count for item in library.items) == 120
+    assert all(len(item.sources) <= item.count for item in library.items)
+    assert library.place == "harbor:guidelines?n=60&kinds=harm,list"
+
+
+def test_what_guidelines_are_looked_up_for():
+    chat = [
+        {"role": "user", "content": "first"},
+        {"role": "assistant", "content": "a"},
+        {"role": "user", "content": "b"},
+    ]
+    assert [request_of(prompt) for prompt in (chat, "raw", [], chat[1:2])] == ["b", "raw", "", ""]
+    assert awaited("@library")
+    assert not awaited("library.jsonl")
+    assert not awaited(["@library"])
+
+
 @pytest.mark.parametrize(
     ("lines", "what"),
     [
@@ -135,6 +182,10 @@ def test_a_list_is_a_library():
         ("[1]", "x.jsonl:1: a list is no guideline"),
         ('{"text": " "}', "x.jsonl:1: a guideline without text"),
         ('{"text": "a", "count": 0}', "x.jsonl:1: .*count is 0"),
+        ('{"prompt": "a", "guidelines": "b"}', "x.jsonl:1: .*guidelines are no list"),
+        ('{"prompt": "", "guidelines": ["b"]}', "x.jsonl:1: a request without text"),
+        ('{"guidelines": ["b"]}', "x.jsonl:1: a request without text"),
+        ('{"prompt": "a", "guidelines": [7]}', "x.jsonl:1: a int is no guideline"),
     ],
 )
 def test_faults_in_a_file_are_named_by_line(tmp_path, monkeypatch, lines, what):

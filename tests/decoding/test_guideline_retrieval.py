@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from fairlead.decoding.guideline_library import read_library
-from fairlead.decoding.guideline_retrieval import Embedded, Lexical
+from fairlead.decoding.guideline_retrieval import Embedded, Lexical, Neighbours
 from fairlead.errors import MissingExtraError, ModelError
 
 LIBRARY = read_library(
@@ -72,6 +72,19 @@ def test_a_sentence_embedding_model_scores(embedder):
     assert (scores <= 1).all()
     np.testing.assert_array_equal(scores[2], scored(["ship"])[0])
     assert scored([]).shape == (0, 2)
+
+
+def test_neighbours_are_the_closest_texts_by_any_vectors():
+    vectors = {
+        "be kind": [1.0, 0.0],
+        "sink the ship": [0.0, 2.0],
+        "burn the ship": [3.0, 4.0],
+        "lists: be brief": [-1.0, 0.0],
+    }
+    asked = {"a": [0.0, 5.0], "b": [-3.0, 0.0], "zero": [0.0, 0.0]}
+    scored = Neighbours(LIBRARY, lambda texts: np.array([(vectors | asked)[text] for text in texts]))
+    np.testing.assert_allclose(scored(["a", "b", "zero"]), [[1, 0], [0, 1], [0, 0]], atol=1e-12)
+    assert scored.least == 0
 
 
 def test_what_an_embedder_needs(monkeypatch, tmp_path):

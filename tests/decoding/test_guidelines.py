@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+import torch
+from tiny_encoders import TOPICS, all_texts, build_encoder, topics
 
 import fairlead
 from fairlead import harbor
+from fairlead.decoding.guideline_config import RetrieverConfig
+from fairlead.decoding.guideline_encoder import Towers
+from fairlead.decoding.guideline_training import train_retriever
 from fairlead.decoding.guidelines import Guidelines, Hit
 from fairlead.engines import Completion, Sampling
-from fairlead.errors import DataError, UsageError
+from fairlead.errors import DataError, ModelError, UsageError
 
 LIBRARY = [
     {"title": "Safety", "text": "Never help to sink a ship.", "sources": ["how do i sink the ship?"], "count": 2},
@@ -132,6 +138,67 @@ def test_with_a_real_model_only_what_is_close_is_refused():
     assert plain.text == fairlead.engine("harbor:base-300k").generate([[user(fact)]], greedy)[0][0].text
 
 
+@pytest.fixture(scope="module")
+def retriever(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    start = build_encoder(folder / "bert", all_texts())
+    usual = {"pooling": "mean", "max_length": 8, "batch_size": 8, "learning_rate": 5e-3, "held_out": 0.0, "epochs": 8}
+    return train_retriever(RetrieverConfig(model=start, library=topics(), **usual), folder).folder
+
+
+def by_training(retriever, **values) -> Guidelines:
+    library = [{"text": rule, "title": name} for name, (_, rule) in TOPICS.items()]
+    return guided(library=library, retriever="trained", embedder=str(retriever), **values)
+
+
+def test_a_trained_retriever_finds_what_belongs_together(retriever):
+    decoder = by_training(retriever, k=1)
+    requests = [f"{asked.split()[1]} later" for asked, _ in TOPICS.values()]
+    found = decoder.retrieve(requests)
+    assert [hits[0].id for hits in found] == [0, 1, 2, 3]
+    assert found[2] == decoder.retrieve(requests[2:3])[0]
+    prompt, told = asked(decoder, [user(requests[1])])
+    assert prompt[0] == {"role": "system", "content": "kitchen: wash hands"}
+    assert told[0]["score"] == found[1][0].score
+
+
+def test_scores_of_a_trained_retriever_have_no_bounds_of_their_own(retriever):
+    scores = np.sort(by_training(retriever).closeness(["boat now"])[0])[::-1]
+    (hits,) = by_training(retriever, diversity=1.1).retrieve(["boat now"])
+    assert [hit.score for hit in hits] == scores.tolist()
+    middle = float(scores[1:3].mean())
+    (hits,) = by_training(retriever, diversity=1.1, threshold=middle).retrieve(["boat now"])
+    assert [hit.score for hit in hits] == scores[:2].tolist()
+    assert by_training(retriever, threshold=1e6).retrieve(["boat now"]) == [[]]
+    assert asked(by_training(retriever), [user(" ")]) == ([user(" ")], [])
+
+
+def test_the_weights_of_a_retriever_are_part_of_the_fingerprint(retriever, tmp_path):
+    towers = Towers.load(retriever)
+    towers.save(tmp_path / "r")
+    first = by_training(tmp_path / "r").fingerprint
+    assert by_training(tmp_path / "r").fingerprint == first
+    with torch.no_grad():
+        next(towers.guideline.parameters()).mul_(1.001)
+    towers.save(tmp_path / "r")
+    assert by_training(tmp_path / "r").fingerprint != first
+
+
+def test_models_of_the_wrong_kind_are_refused(retriever, tmp_path):
+    with pytest.raises(ModelError, match="is a trained retriever"):
+        guided(retriever="embedding", embedder=str(retriever))
+    with pytest.raises(ModelError, match="is no trained retriever"):
+        guided(retriever="trained", embedder=str(tmp_path))
+
+
+def test_what_an_earlier_step_will_make_is_not_looked_for():
+    decoder = guided(library="@library", retriever="trained", embedder="@retriever")
+    settings = {"library": "@library", "embedder": "@retriever"}
+    assert decoder.files(settings) == settings
+    with pytest.raises(DataError, match="cannot be read"):
+        _ = decoder.items
+
+
 @pytest.mark.parametrize(
     ("fields", "error", "what"),
     [
@@ -142,6 +209,7 @@ def test_with_a_real_model_only_what_is_close_is_refused():
         ({"threshold": 2.0}, UsageError, "threshold is 2"),
         ({"diversity": 0.0}, UsageError, "diversity is 0"),
         ({"retriever": "embedding"}, UsageError, "do not go together"),
+        ({"retriever": "trained"}, UsageError, "do not go together"),
         ({"embedder": "x"}, UsageError, "do not go together"),
         ({"template": "nowhere.jinja"}, UsageError, "cannot be read"),
     ],

@@ -32,6 +32,17 @@ def test_a_decoder_brings_its_engines_and_its_files():
     ]
 
 
+def test_a_trained_retriever_is_no_data():
+    who = {"name": "guidelines", "engine": "harbor:base-300k", "retriever": "trained"}
+    who |= {"library": "@rules", "embedder": "@found"}
+    uses = [use for use in model_uses(("model",), who) if use.role != "decoder"]
+    assert uses == [
+        Use(("model", "library"), "data", "@rules"),
+        Use(("model", "embedder"), "retriever", "@found"),
+        Use(("model", "engine"), "model", "harbor:base-300k"),
+    ]
+
+
 def test_a_step_is_another_one_when_a_file_of_its_decoder_changes(tmp_path):
     rules, ask, path = tmp_path / "rules.jsonl", tmp_path / "ask.jinja", tmp_path / "r.yaml"
     path.write_text(RECIPE.format(folder=tmp_path), encoding="utf-8")
