@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +45,10 @@ class Metrics:
 class EventStream(StreamingResponse):
     """Events for a client that has to take them."""
 
-    def __init__(self, events: AsyncIterator[str], patience: float):
+    def __init__(self, events: AsyncGenerator[str, None], patience: float):
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
-        self.patience = patience
+        self.events, self.patience = events, patience
 
     async def stream_response(self, send: Send) -> None:
         """Send the events; give up when one is not taken in time."""
@@ -60,7 +60,10 @@ class EventStream(StreamingResponse):
             except TimeoutError:
                 raise OSError("the client takes nothing") from None
 
-        await super().stream_response(patient)
+        try:
+            await super().stream_response(patient)
+        finally:
+            await self.events.aclose()
 
 
 @dataclass
@@ -120,7 +123,7 @@ class Hearing:
                 raise refused(told[-1])
             return told
 
-    async def events(self, told: list[Told], n: int, *, logprobs: bool, usage: bool) -> AsyncIterator[str]:
+    async def events(self, told: list[Told], n: int, *, logprobs: bool, usage: bool) -> AsyncGenerator[str, None]:
         """Yield the answer as server-sent events; what waits together goes together."""
         completions = []
         outcome = "cancelled"
