@@ -28,6 +28,7 @@ _COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("write-guidelines", "steps:write_guidelines", _STEPS, "Write a library of guidelines for requests"),
     ("train-retriever", "steps:train_retriever", _STEPS, "Train what finds guidelines for requests, and measure it"),
     ("evaluate", "steps:evaluate", _STEPS, "Compare models on held-out data"),
+    ("harness", "steps:harness", _STEPS, "Run tasks of lm-evaluation-harness on models and methods"),
     ("export", "steps:export", _STEPS, "Merge adapters, change the number format, check the copy"),
     ("serve", "serve:serve", _LOOK, "Serve models and decoding methods to any OpenAI client"),
     ("chat", "chat:chat", _LOOK, "Talk to a model"),

@@ -20,6 +20,7 @@ __all__ = [
     "evaluate",
     "export",
     "generate",
+    "harness",
     "new_model",
     "synthesize",
     "train",
@@ -214,6 +215,20 @@ new_model = _command(
     ```
     fairlead new-model --data notes.txt --parameters 3M --out runs/mine
     fairlead new-model --data dialogues.jsonl.gz --format hh --vocab-size 8192 --layers 4 --hidden 256
+    ```
+    """,
+)
+harness = _command(
+    "harness",
+    """Run tasks of lm-evaluation-harness on models and decoding methods, and report on them.
+
+    The harness is the extra `harness`; it runs in a process of its own and fetches its tasks' data itself.
+
+    For example:
+
+    ```
+    fairlead harness --models '{base: harbor:base-1m, dpo: runs/dpo/steps/train/model}' --tasks '[gsm8k]' --limit 100
+    fairlead harness --models '{served: "http://127.0.0.1:8000/v1#ship"}' --tasks '[mine]' --task-folder tasks
     ```
     """,
 )

@@ -11,7 +11,10 @@ from typing import Any
 from fairlead.errors import DataError
 from fairlead.evaluation.base import Report
 
-__all__ = ["RunView", "StepView", "read_run"]
+__all__ = ["MEASURING", "RunView", "StepView", "read_run"]
+
+MEASURING = ("evaluate", "harness")
+"""Kinds of step that leave reports."""
 
 _NOT_REPORTS = ("step.json", "config.json", "lengths.json", "rendered.json", "result.json")
 
@@ -146,7 +149,7 @@ def _read_step(folder: Path, name: str) -> StepView:
     step.rendered = _json(folder / "rendered.json", list, step.missing, "rendered.json" in wanted) or []
     step.lengths = _json(folder / "lengths.json", dict, step.missing, "lengths.json" in wanted) or {}
     step.samples = _lines(folder / "samples.jsonl", step.missing, "samples" in step.outputs)
-    if step.kind == "evaluate":
+    if step.kind in MEASURING:
         _read_reports(folder, step)
     return step
 

@@ -16,7 +16,7 @@ from fairlead.evaluation.base import Estimate, Report
 from fairlead.report import numbers
 from fairlead.report.comparison import Comparison
 from fairlead.report.drawings import Panel, inline, training_panels
-from fairlead.report.folder import RunView, StepView, read_run
+from fairlead.report.folder import MEASURING, RunView, StepView, read_run
 from fairlead.report.verdict import headline, verdict
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def render(run: RunView) -> str:
         source="this run folder",
         run=run,
         beside=4,
-        results=[step for step in begun if step.kind == "evaluate"],
-        work=[step for step in begun if step.kind != "evaluate"],
+        results=[step for step in begun if step.kind in MEASURING],
+        work=[step for step in begun if step.kind not in MEASURING],
         verdict=verdict(run),
         headline=headline(run),
         colours=_colours(run),

@@ -45,6 +45,7 @@ KINDS: tuple[StepKind, ...] = (
         "train what finds guidelines for requests, and measure it",
     ),
     StepKind("evaluate", "fairlead.steps.evaluate:Evaluate", "compare models on held-out data"),
+    StepKind("harness", "fairlead.steps.harness:Harness", "run tasks of lm-evaluation-harness on models and methods"),
     StepKind("export", "fairlead.steps.export:Export", "merge adapters, change the number format, check the copy"),
 )
 
