@@ -59,8 +59,6 @@ def verdicts(
     from fairlead.errors import UsageError
     from fairlead.evaluation.preferences import LengthReference, read_verdicts, summarise
 
-    if not files:
-        raise UsageError("there is no file of verdicts", fix="fairlead verdicts annotations.json")
     if resamples < 0:
         raise UsageError(f"resamples is {resamples}", fix="use 0 or more")
     report = summarise(

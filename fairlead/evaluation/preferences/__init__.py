@@ -35,7 +35,7 @@ from fairlead.evaluation.preferences.length_control import (
     paired_win_rate,
 )
 from fairlead.evaluation.preferences.ratings import Ratings, bradley_terry, elo_of, elo_online, ill_posed
-from fairlead.evaluation.preferences.summary import summarise
+from fairlead.evaluation.preferences.summary import reference_places, summarise
 from fairlead.evaluation.preferences.win_rates import (
     WinRateResult,
     as_points,
@@ -73,6 +73,7 @@ __all__ = [
     "prefers_lists",
     "prefers_longer",
     "read_verdicts",
+    "reference_places",
     "self_preference",
     "spearman",
     "summarise",

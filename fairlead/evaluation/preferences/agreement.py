@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from fairlead.errors import DataError, UsageError
 from fairlead.evaluation.base import Estimate
-from fairlead.evaluation.preferences.win_rates import as_points
+from fairlead.evaluation.preferences.win_rates import as_points, check_confidence
 from fairlead.evaluation.statistics import estimate_mean, estimate_rate, per_prompt
 
 __all__ = ["JudgeAgreement", "cohen_kappa", "fleiss_kappa", "judge_agreement", "kendall", "middle", "spearman"]
@@ -199,8 +199,7 @@ def _constant(one: np.ndarray, two: np.ndarray) -> bool:
 def _fisher(value: float, n: int, variance: float, confidence: float) -> Estimate:
     from scipy import stats
 
-    if not 0 < confidence < 1:
-        raise UsageError(f"confidence is {confidence}", fix="use a share between 0 and 1, such as 0.95")
+    check_confidence(confidence)
     if math.isnan(variance) or abs(value) >= 1 - 1e-12:
         return Estimate(value, math.nan, math.nan, n)
     reach = float(stats.norm.ppf((1 + confidence) / 2)) * math.sqrt(variance)

@@ -28,7 +28,7 @@ def leaderboard(series: Mapping[str, Mapping[str, Estimate]], subjects: Sequence
             plot.plot([e.value for _, e in kept], places, "o", color=colour, markersize=4.5, label=name)
         plot.set_yticks(range(len(subjects)), list(subjects))
         plot.tick_params(axis="y", labelcolor=THEME["ink"])
-        plot.set_ylim(len(subjects) - 0.5, -0.5)
+        plot.set_ylim(max(1, len(subjects)) - 0.5, -0.5)
         plot.axvline(0.5, color=THEME["ink"], linewidth=0.8, linestyle=(0, (3, 3)))
         plot.set_xlim(left=0)
         plot.grid(axis="y", visible=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from fairlead.errors import DataError, FairleadError
 from fairlead.evaluation.preferences.bias import has_list
 from fairlead.evaluation.preferences.win_rates import as_points, both_orders, points_of_preferences
 from fairlead.records.check import Problem
-from fairlead.records.sources import open_rows
+from fairlead.records.sources import Located, open_rows
 
 __all__ = ["Verdicts", "read_verdicts"]
 
@@ -40,7 +40,7 @@ class Verdicts:
     baseline: list[str]
     """The other side [N]."""
     judge: list[str]
-    """Who judged [N]."""
+    """Who judged [N]; empty where the file does not say."""
     points: np.ndarray
     """Points of the model [N]; NaN where there is no verdict."""
     straight: np.ndarray
@@ -115,7 +115,7 @@ def read_verdicts(sources: str | Sequence[str]) -> Verdicts:
 
 def _rows_of(path: str) -> list[_Row]:
     found = []
-    for place, row in open_rows(path):
+    for place, row in _located(path):
         where = f"{path}, {place}"
         if isinstance(row, Problem):
             raise DataError(f"{row.found} where {row.expected} belongs", place=f"{path}, {row.place}", fix=row.fix)
@@ -133,6 +133,16 @@ def _rows_of(path: str) -> list[_Row]:
             fix = "a verdict is a number, or null where there is none"
             raise DataError(f"a value is not what its column holds ({error})", place=where, fix=fix) from error
     return found
+
+
+def _located(path: str) -> Iterable[Located]:
+    """Yield rows with their places; an empty cell of a CSV file, which its reader leaves out, is None."""
+    rows = open_rows(path)
+    if not path.lower().removesuffix(".gz").endswith(".csv"):
+        return rows
+    found = list(rows)
+    header = dict.fromkeys(column for _, row in found if not isinstance(row, Problem) for column in row)
+    return [(place, row if isinstance(row, Problem) else {**header, **row}) for place, row in found]
 
 
 def _alpaca(row: Mapping[str, Any], place: str) -> _Row:
@@ -168,7 +178,8 @@ def _join(group: list[_Row]) -> tuple[float, float, float, tuple[str, str] | Non
     orders = sorted(row.order for row in group)
     if orders != ["12", "21"]:
         item, model, baseline, judge = first.key
-        what = f"{model} against {baseline} on {item} is judged {len(group)} times by {judge}"
+        by = f" by {judge}" if judge else ""
+        what = f"{model} against {baseline} on {item} is judged {len(group)} times{by}"
         places = " and ".join(row.place for row in group[:2])
         raise DataError(what, place=places, fix='keep one row, or give the two orders as order "12" and "21"')
     straight, swapped = (next(row.points for row in group if row.order == order) for order in ("12", "21"))
@@ -185,7 +196,7 @@ def _item(row: Mapping[str, Any]) -> str:
 
 
 def _judge(row: Mapping[str, Any]) -> str:
-    return next((str(row[column]) for column in _JUDGES if row.get(column) is not None), "judge")
+    return next((str(row[column]) for column in _JUDGES if row.get(column) is not None), "")
 
 
 def _texts(row: Mapping[str, Any], baseline: str, model: str) -> tuple[str, str] | None:

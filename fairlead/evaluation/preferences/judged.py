@@ -25,7 +25,7 @@ from fairlead.evaluation.preferences.ratings import Ratings, bradley_terry, ill_
 from fairlead.evaluation.preferences.win_rates import mcnemar, win_rate
 from fairlead.evaluation.statistics import estimate_difference, estimate_mean, estimate_rate
 
-__all__ = ["Judged", "Settings", "side_of"]
+__all__ = ["Judged", "Settings", "side_of", "subject_of"]
 
 _MARGIN = 30
 _BINS = 8
@@ -87,7 +87,7 @@ class Judged:
         order = sorted(parts, key=lambda name: -_worth(report.summary[name]))
         self._leads(sorted(parts, key=lambda name: -np.nan_to_num(report.summary[name]["rate"].value)), parts, report)
         ratings = self._ratings(report)
-        report.summary[f"judge {self.judge}"] = self._biases()
+        report.summary[subject_of(self.judge)] = self._biases()
         self._draw(order, parts, fits, ratings, report)
 
     def _model(self, name: str, part: Verdicts, report: Report) -> tuple[dict[str, Estimate], LengthControlled | None]:
@@ -210,6 +210,11 @@ class Judged:
             rates = np.array([[ratings.chance(a, b) for b in players] for a in players])
             label = "row beats column by their ratings, in %"
         report.figures[f"who beats whom{self.suffix}"] = drawings.matrix(rates, players, label=label)
+
+
+def subject_of(judge: str) -> str:
+    """Return the name under which a report has a judge."""
+    return f"judge {judge}".strip()
 
 
 def side_of(points: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from fairlead.errors import DataError, UsageError
 from fairlead.evaluation.base import Estimate
 from fairlead.evaluation.preferences.l1_logistic import L1Logistic
-from fairlead.evaluation.preferences.win_rates import as_points
+from fairlead.evaluation.preferences.win_rates import as_points, check_confidence
 
 __all__ = ["LengthControlled", "LengthReference", "length_controlled", "paired_win_rate"]
 
@@ -155,6 +155,7 @@ def length_controlled(
         DataError: points outside [0, 1], or a reference with other items or another order.
         UsageError: columns of unequal length, or no finite fit without a penalty.
     """
+    check_confidence(confidence)
     found = as_points(points)
     columns = [np.asarray(column, dtype=np.float64) for column in (lengths, baseline_lengths)]
     if any(column.shape != found.shape for column in columns) or found.ndim != 1:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from fairlead.errors import UnknownNameError, UsageError
 from fairlead.evaluation.base import Estimate
-from fairlead.evaluation.preferences.win_rates import as_points
+from fairlead.evaluation.preferences.win_rates import as_points, check_confidence
 
 __all__ = ["Ratings", "bradley_terry", "elo_of", "elo_online", "ill_posed"]
 
@@ -89,6 +89,7 @@ def bradley_terry(
         UsageError: no game, a player against itself, columns of unequal length, or no finite ratings: it names the
             players who never lost, never won, or never met the others.
     """
+    check_confidence(confidence)
     games = _Games.of(first, second, points, weights, items)
     names = games.players
     fixed = names.index(_known(baseline, names)) if baseline is not None else 0

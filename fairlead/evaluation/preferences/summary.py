@@ -12,7 +12,7 @@ from fairlead.evaluation.base import Estimate, Report
 from fairlead.evaluation.preferences.agreement import cohen_kappa, judge_agreement, kendall, middle, spearman
 from fairlead.evaluation.preferences.bias import self_preference
 from fairlead.evaluation.preferences.files import Verdicts
-from fairlead.evaluation.preferences.judged import Judged, Settings, side_of
+from fairlead.evaluation.preferences.judged import Judged, Settings, side_of, subject_of
 from fairlead.evaluation.preferences.length_control import USUAL_C, LengthReference
 from fairlead.evaluation.statistics import estimate_rate
 
@@ -61,7 +61,7 @@ def summarise(
         suffix = f", judged by {judge}" if len(judges) > 1 else ""
         Judged(part, judge, suffix, options, places).into(report)
         if people is not None:
-            report.summary[f"judge {judge}"] |= _beside_people(part, people, judge, options, report)
+            report.summary[subject_of(judge)] |= _beside_people(part, people, judge, options, report)
     _between(verdicts, judges, options, report)
     return report
 
@@ -101,7 +101,7 @@ def _beside_people(
             said.setdefault(key, np.full(len(persons), np.nan))[persons.index(person)] = value
     keys = list(zip(part.item, part.model, part.baseline))
     kept = np.array([key in said for key in keys], dtype=bool)
-    report.notes.append(f"judge {judge}: {int(kept.sum())} of {len(keys)} pairs were judged by people, too")
+    report.notes.append(f"{subject_of(judge)}: {int(kept.sum())} of {len(keys)} pairs were judged by people, too")
     if not kept.any():
         return {}
     table = np.stack([said[key] for key in keys if key in said])
@@ -146,7 +146,7 @@ def _between(verdicts: Verdicts, judges: list[str], options: Settings, report: R
         own = np.array([model == one for _, model, _ in places])
         if own.any():
             points = {judge: table[k, own] for k, judge in enumerate(judges)}
-            report.summary[f"judge {one}"]["self_preference"] = self_preference(points, one, **options.interval)
+            report.summary[subject_of(one)]["self_preference"] = self_preference(points, one, **options.interval)
 
 
 def _rows(verdicts: Verdicts) -> list[dict[str, Any]]:

@@ -19,7 +19,15 @@ from fairlead.errors import DataError, UsageError
 from fairlead.evaluation.base import Estimate
 from fairlead.evaluation.statistics import estimate_rate
 
-__all__ = ["WinRateResult", "as_points", "both_orders", "mcnemar", "points_of_preferences", "win_rate"]
+__all__ = [
+    "WinRateResult",
+    "as_points",
+    "both_orders",
+    "check_confidence",
+    "mcnemar",
+    "points_of_preferences",
+    "win_rate",
+]
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,12 @@ def as_points(values: ArrayLike) -> np.ndarray:
         what = f"{found.ravel()[bad[0]]:g} points are no verdict"
         raise DataError(what, place=f"verdict {bad[0]}", fix="1 is a win, 0 a loss, .5 a tie, NaN no verdict")
     return found
+
+
+def check_confidence(confidence: float) -> None:
+    """Raise a UsageError unless `confidence` can be the coverage of an interval."""
+    if not 0 < confidence < 1:
+        raise UsageError(f"confidence is {confidence}", fix="use a share between 0 and 1, such as 0.95")
 
 
 def points_of_preferences(preferences: ArrayLike) -> np.ndarray:

@@ -164,6 +164,8 @@ def test_bad_input_is_named():
         length_controlled(points, lengths[1:], baseline)
     with pytest.raises(UsageError, match="c is 0"):
         length_controlled(points, lengths, baseline, c=0)
+    with pytest.raises(UsageError, match="confidence is 95"):
+        length_controlled(points, lengths, baseline, confidence=95)
     with pytest.raises(UsageError, match="no finite fit"):
         length_controlled(np.ones(20), lengths, baseline, c=float("inf"))
     reference = reference_of(baseline)

@@ -154,6 +154,8 @@ def test_missing_verdicts_are_told_and_bad_games_refused():
     ):
         with pytest.raises(UsageError, match=message):
             bradley_terry(*columns)
+    with pytest.raises(UsageError, match="confidence is 95"):
+        bradley_terry(["A", "B"], ["B", "A"], [1, 1], confidence=95)
     with pytest.raises(UsageError, match="counts 0 or less"):
         bradley_terry(["A"], ["B"], [1], weights=[0])
 
