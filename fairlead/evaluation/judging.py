@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, cast
 
 from fairlead import prompts as texts_of
@@ -120,7 +121,7 @@ class Judging:
         own = texts_of.file_of(settings.get("text"))
         return {} if own is None else {"text": own}
 
-    @property
+    @cached_property
     def shown(self) -> texts_of.PromptText:
         """The text that the judge reads."""
         return texts_of.load("judging", self.shipped, self.text)

@@ -7,9 +7,10 @@ arXiv 2406.11939) for the five labels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -78,7 +79,7 @@ class PairwiseJudge(Judging):
         source = settings.get("reference")
         return super().files(settings) | ({} if source is None else {"reference": source})
 
-    @property
+    @cached_property
     def shown(self) -> texts_of.PromptText:
         """The text that the judge reads."""
         return texts_of.load("judging", "choice" if self.soft else "pair", self.text)
@@ -168,7 +169,7 @@ class PairwiseJudge(Judging):
         asked = [v for v in (straight, swapped) if v.status != "not asked"]
         rate = _mean(points) if all(v.value is not None for v in asked) else None
         outcome = next((word for value, word in _OUTCOMES if rate is not None and _sign(rate) == value), None)
-        shown = [p for p in points if not np.isnan(p)]
+        shown = [p for p in points if not math.isnan(p)]
         firsts = [1.0 - points[0], points[1]] if pair.open else []
         both = len(shown) == 2 and pair.open
         return {
@@ -212,8 +213,7 @@ class PairwiseJudge(Judging):
         controlled = length_controlled(points, lengths, others, resamples=self.resamples, **options)
         summary["length_controlled"] = controlled.rate
         report.notes += [f"{name}: {note}" for note in controlled.notes]
-        arena = [_mean(strong_points(row["label"], row["label_swapped"])) if _labelled(row) else None for row in rows]
-        if any(value is not None for value in arena):
+        if self.orders == "both" and any(_labelled(row) for row in rows):
             summary["arena"] = self._arena(rows)
         if name in self.panel:
             by_judge = {role: [row[role] for row in rows] for role in (f"panel_{other}" for other in self.panel)}
@@ -251,7 +251,7 @@ _ABSENT: Any = _Absent()
 
 def _points_of(verdict: Verdict) -> float:
     if verdict.value is None:
-        return np.nan
+        return math.nan
     return points_of_label(verdict.value) if isinstance(verdict.value, str) else float(verdict.value)
 
 
@@ -260,16 +260,16 @@ def _labelled(row: Mapping[str, Any]) -> bool:
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    kept = [value for value in values if not np.isnan(value)]
-    return float(np.mean(kept)) if kept else None
+    kept = [value for value in values if not math.isnan(value)]
+    return math.fsum(kept) / len(kept) if kept else None
 
 
 def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return None if math.isnan(value) else value
 
 
 def _sign(points: float) -> float:
-    return points if np.isnan(points) else float(0.5 + 0.5 * np.sign(points - 0.5))
+    return points if math.isnan(points) or points == 0.5 else float(points > 0.5)
 
 
 def _side(rate: float | None, gap: float, margin: float = 0) -> float | None:
@@ -286,4 +286,4 @@ def _by_prompt(rows: Sequence[Mapping[str, Any]], axis: str) -> np.ndarray:
         values = groups.setdefault(row["id"], [])
         if row[axis] is not None:
             values.append(row[axis])
-    return np.array([np.mean(values) if values else np.nan for values in groups.values()])
+    return np.array([math.fsum(values) / len(values) if values else np.nan for values in groups.values()])

@@ -35,8 +35,8 @@ class RewardJudge:
     """A judge of the shipped texts for judges whose opinion is a reward's value."""
 
     reward: RewardSpec
-    """What is valued where `rewards` has nothing else: a catalog name, a mapping of `name` and fields, or a reward."""
-    rewards: dict[str, Any] = field(default_factory=dict)
+    """What is valued where `criteria` has nothing else: a catalog name, a mapping of `name` and fields, or a reward."""
+    criteria: dict[str, Any] = field(default_factory=dict)
     """Aspect or check -> the reward that decides it."""
     tie_margin: float = 0.0
     """Answers whose values differ by no more than this are equally good, in units of the reward."""
@@ -66,7 +66,7 @@ class RewardJudge:
 
     @cached_property
     def _built(self) -> dict[str | None, Reward]:
-        specs: dict[str | None, Any] = {None: self.reward, **self.rewards}
+        specs: dict[str | None, Any] = {None: self.reward, **self.criteria}
         return {name: catalog.from_spec("reward", spec) for name, spec in specs.items()}
 
     @property

@@ -21,7 +21,7 @@ def ticks(**found):
 
 
 def test_shares_of_a_list():
-    judge = RewardJudge(Silent(), rewards={"polite": Count("question"), "brief": Count("1")})
+    judge = RewardJudge(Silent(), criteria={"polite": Count("question"), "brief": Count("1")})
     report = ChecklistJudge(reward_judge=judge, checks={**BOTH, "blank": "?"})({"echo": ECHO}, rows(4))
     found = report.summary["echo"]
     assert found["passed"].value == pytest.approx((0.5 * 3 + 1) / 4)

@@ -53,7 +53,7 @@ def test_planted_tastes():
 
 
 def test_scores_and_checks_by_the_reward_of_their_name():
-    judge = RewardJudge(Count("aye"), rewards={"nays": Count("nay"), "none": Silent()}, high=4.0)
+    judge = RewardJudge(Count("aye"), criteria={"nays": Count("nay"), "none": Silent()}, high=4.0)
     aspects = {"ayes": "It says aye.", "nays": "It says nay.", "none": "?"}
     found = on_answer(judge, "aye aye nay", "aspects", aspects=aspects, low=1, high=5)
     assert found == {"ayes": {"score": 3}, "nays": {"score": 2}, "none": {"score": "N/A"}}
