@@ -84,9 +84,12 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("checklist_judge", "evaluator", "fairlead.evaluation.checklist_judge:ChecklistJudge", "", "the share of a list of yes-or-no questions that answers pass in a judge's opinion"),
     Entry("honesty", "evaluator", "fairlead.evaluation.honesty:Honesty", "2312.07000", "prudence and over-conservativeness: who refuses what it did not know, and who what it did"),
     Entry("drift", "evaluator", "fairlead.evaluation.drift:Drift", "", "KL and log-prob drift of each engine from a base engine, on its own samples"),
+    Entry("token_shift", "evaluator", "fairlead.evaluation.token_shift:TokenShift", "2312.01552", "at which tokens an aligned model leaves its base: unshifted, marginal, shifted; exact KL along the answer"),
+    Entry("branching_factor", "evaluator", "fairlead.evaluation.branching_factor:BranchingFactor", "2506.17871", "how many next tokens a model really considers, over whole answers and along them"),
     Entry("length", "evaluator", "fairlead.evaluation.length:Length", "", "completion lengths and finish reasons"),
     Entry("decoder_stats", "evaluator", "fairlead.evaluation.decoder_stats:DecoderStats", "", "means of the numbers that decoding methods tell beside their answers: forwards, rounds, shares by source"),
     Entry("pair_accuracy", "evaluator", "fairlead.evaluation.pair_accuracy:PairAccuracy", "", "share of held-out pairs whose preferred answer an engine finds likelier, beside 'the longer wins'"),
+    Entry("discretion", "evaluator", "fairlead.evaluation.discretion:Discretion", "2502.10441", "what annotators prefer where principles agree, and which principle wins for them in conflicts"),
     Entry("weak_to_strong_gap", "evaluator", "fairlead.evaluation.weak_to_strong_gap:WeakToStrongGap", "2410.12621", "share of the gap between a weak supervisor and a ceiling that students recover, and whose errors they copy"),
 )
 # fmt: on

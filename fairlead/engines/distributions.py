@@ -75,7 +75,7 @@ class TokenStats:
     inside: np.ndarray
     """bool [T]: whether the answer's token is in the nucleus, or as likely as its last one."""
     top_ids: np.ndarray
-    """int32 [T, k]: the `View.top_k` likeliest tokens, the likeliest first."""
+    """int32 [T, k]: the `View.top_k` likeliest tokens, the likeliest first; of equal ones the lowest id."""
     top_logprobs: np.ndarray
     """float32 [T, k]: theirs."""
     divergence: np.ndarray
@@ -226,7 +226,7 @@ def tell(logits: Sequence[Tensor], targets: Tensor, view: View) -> list[dict[str
         probs = logp.exp()
         picked = logp.gather(-1, targets[:, None])[:, 0]
         entropy = torch.special.entr(probs).sum(-1)
-        top = logp.topk(min(view.top_k, logp.shape[-1]), dim=-1)
+        likeliest = _likeliest(z, min(view.top_k, z.shape[-1]))
         other = logps[1 - number] if len(logps) > 1 else logp
         told.append(
             {
@@ -234,12 +234,23 @@ def tell(logits: Sequence[Tensor], targets: Tensor, view: View) -> list[dict[str
                 "logprob": picked,
                 "entropy": entropy,
                 **_nucleus(probs, entropy, picked, view.top_p),
-                "top_ids": top.indices.int(),
-                "top_logprobs": top.values,
+                "top_ids": likeliest.int(),
+                "top_logprobs": logp.gather(-1, likeliest),
                 "divergence": torch.where(probs > 0, probs * (logp - other), 0.0).sum(-1),
             }
         )
     return told
+
+
+def _likeliest(logits: Tensor, count: int) -> Tensor:
+    """Return the ids of the `count` likeliest tokens, [M, count]; of equal ones the first, on every device."""
+    if count == 0:
+        return torch.empty(len(logits), 0, dtype=torch.int64, device=logits.device)
+    last = logits.topk(count, dim=-1).values[:, -1:]
+    above, equal = logits > last, logits == last
+    kept = above | (equal & (equal.cumsum(-1) <= count - above.sum(-1, keepdim=True)))
+    ids = kept.nonzero()[:, 1].view(len(logits), count)
+    return ids.gather(-1, logits.gather(-1, ids).argsort(dim=-1, descending=True, stable=True))
 
 
 def _nucleus(probs: Tensor, entropy: Tensor, picked: Tensor, top_p: float) -> dict[str, Tensor]:

@@ -35,9 +35,9 @@ def figures(found: Mapping[str, Tokens], order: Sequence[str], marginal: int, li
     drawn = {"tokens by category": shares(parts, label="share of tokens")}
     wanted = {
         "shifted tokens by position": ("share shifted", lambda tokens: tokens.kinds(marginal)["shifted"]),
-        "KL by position": ("KL(aligned, base), nats", lambda tokens: tokens["kl_aligned_base"]),
-        "base probability by position": ("probability under the base", lambda tokens: tokens["prob"]),
-        "base rank by position": ("mean rank under the base", lambda tokens: tokens["rank"]),
+        "KL of the aligned from the base by position": ("nats", lambda tokens: tokens["kl_aligned_base"]),
+        "base probability by position": ("mean probability", lambda tokens: tokens["prob"]),
+        "base rank by position": ("mean rank", lambda tokens: tokens["rank"]),
     }
     for title, (label, number) in wanted.items():
         lines = {name: tokens.by_position(number(tokens), _POSITIONS) for name, tokens in found.items()}
@@ -46,7 +46,9 @@ def figures(found: Mapping[str, Tokens], order: Sequence[str], marginal: int, li
     for name, tokens in found.items():
         most = _most_shifted(tokens, marginal, listed)
         if most:
-            drawn[f"most shifted tokens of {name}"] = intervals({name: most}, list(most), label="share of all shifted")
+            drawn[f"most shifted tokens of {name}"] = intervals(
+                {name: most}, list(most), label="share of all shifted tokens", order=order
+            )
     return drawn
 
 

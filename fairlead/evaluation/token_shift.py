@@ -75,10 +75,11 @@ class TokenShift:
     def __call__(self, engines: Mapping[str, Engine], records: Sequence[Any]) -> Report:
         """Compare every other engine's answers with what the base would have said.
 
-        Axes: `unshifted`, `marginal`, `shifted` (shares of tokens), `shifted_first` and `shifted_later` (of first
-        tokens, of all others), `base_prob` and `base_rank` (mean of the tokens), `kl_aligned_base`, `kl_base_aligned`
-        and its truncated kind `kl_topk` (mean per token, nats), `jaccard` (of the top-k sets), `tokens` (per answer),
-        and with `phrases`, per role: `shifted_<role>`, `marginal_<role>`, and `share_<role>` of all shifted tokens.
+        Axes: `unshifted`, `marginal`, `shifted` (shares of tokens), `base_prob` and `base_rank` (means),
+        `kl_aligned_base`, `kl_base_aligned` and its truncated kind `kl_topk` (mean per token, nats), `jaccard` (of the
+        top-k sets), `shifted_first`, `kl_first`, `shifted_later` and `kl_later` (of first tokens, of all others; the KL
+        is the aligned model's from the base), `tokens` (per answer), and with `phrases`, per role: `shifted_<role>`,
+        `marginal_<role>`, and `share_<role>` of all shifted tokens.
         Rows: id, engine, sample, answer, tokens, shifted_tokens, marginal_tokens, and per token the lists pieces,
         base_ranks, base_probs, kls (aligned from base) and roles.
 
@@ -136,8 +137,8 @@ class TokenShift:
 
         kinds, first = tokens.kinds(self.marginal), tokens.position == 0
         axes = {kind: share(mask) for kind, mask in kinds.items()}
-        axes["shifted_first"] = share(kinds["shifted"], first)
-        axes["shifted_later"] = share(kinds["shifted"], ~first)
+        for axis, number in (("shifted", kinds["shifted"]), ("kl", tokens["kl_aligned_base"])):
+            axes |= {f"{axis}_first": share(number, first), f"{axis}_later": share(number, ~first)}
         axes |= {"base_prob": share(tokens["prob"]), "base_rank": share(tokens["rank"])}
         axes |= {name: share(tokens[name]) for name in ("kl_aligned_base", "kl_base_aligned", "kl_topk", "jaccard")}
         lengths = per_prompt(tokens.lengths)

@@ -1,4 +1,4 @@
-"""What distributions say along answers: against plain definitions, step by step, once per answer, without big tensors."""
+"""What distributions say along answers: by definition, step by step, once per answer, without big tensors."""
 
 from __future__ import annotations
 
@@ -93,6 +93,11 @@ def test_a_token_as_likely_as_the_last_one_kept_is_inside():
     (found,) = told([np.log([0.4, 0.2, 0.2, 0.2])], [3], View(top_p=0.6))
     assert (found["kept"].tolist(), found["inside"].tolist()) == ([2], [True])
     assert found["kept_logprob"][0] == pytest.approx(math.log(0.2 / 0.6), abs=1e-6)
+
+
+def test_of_equally_likely_tokens_the_first_are_told():
+    (found,) = told([[0, 0, 3, 0, 0], [1, 2, 1, 2, 1]], [0, 0], View(top_k=3))
+    assert found["top_ids"].tolist() == [[2, 0, 1], [1, 3, 0]]
 
 
 def test_impossible_tokens_do_no_harm():
