@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ import time
 import httpx
 import pytest
 
-from fairlead.cli import serve
+from fairlead.cli import main, serve
 from fairlead.errors import UsageError
 
 
@@ -46,7 +47,7 @@ def test_open_to_the_network_only_with_keys(monkeypatch):
         serve.serve("harbor:base-300k", host="0.0.0.0")
 
 
-def test_a_process_answers_and_ends_when_told():
+def test_a_process_finishes_its_answers_when_told_to_end():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -61,11 +62,41 @@ def test_a_process_answers_and_ends_when_told():
             except httpx.TransportError:
                 assert process.poll() is None, process.stderr.read().decode()[-2000:]
                 time.sleep(0.1)
-        body = {"model": "harbor:base-300k", "prompt": "the ship", "max_tokens": 4, "temperature": 0}
-        answer = httpx.post(f"{url}/v1/completions", json=body, timeout=60, trust_env=False)
-        assert 1 <= answer.json()["usage"]["completion_tokens"] <= 4
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) in (0, 130, -signal.SIGINT)
+        body = {"model": "harbor:base-300k", "prompt": "the ship", "max_tokens": 200, "ignore_eos": True}
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60, trust_env=False) as answer:
+            lines = answer.iter_lines()
+            first = next(lines)
+            process.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line]
+        assert first.startswith("data: ")
+        assert rest[-1] == "data: [DONE]"
+        assert json.loads(rest[-2].removeprefix("data: "))["usage"]["completion_tokens"] == 200
+        assert process.wait(30) in (0, 143, -signal.SIGTERM)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/health", trust_env=False)
     finally:
         process.kill()
         process.wait()
+
+
+ABSENT = [
+    ("{name: nudging, base: harbor:base-300k, nudger: /nowhere/model}", "/nowhere/model: no such model folder"),
+    ("{name: nudging, base: harbor:base-300k, nudger: harbor:base-9k}", "base-9k"),
+    ("{name: nudging, base: harbor:base-300k}", "nudging.nudger"),
+    ("{name: nudging, base: harbor:base-300k, nudger: harbor:base-300k, gamma: 7}", "nudging.gamma is 7.0"),
+    ("{name: gone, engine: harbor:base-300k}", "'gone'"),
+]
+
+
+@pytest.mark.parametrize(("spec", "told"), ABSENT)
+def test_what_cannot_be_served_is_said_at_the_start(tmp_path, capsys, spec, told):
+    file = tmp_path / "served.yaml"
+    file.write_text(f"ship: harbor:base-300k\nother: {spec}\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "--models", str(file), "--port", "0"])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert "fix: " in error
+    assert "Traceback" not in error
