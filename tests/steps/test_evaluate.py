@@ -10,6 +10,7 @@ import pytest
 from fairlead.engines.base import Sampling
 from fairlead.errors import UsageError
 from fairlead.evaluation.base import Report
+from fairlead.steps import evaluate as steps_evaluate
 from fairlead.steps.base import Context
 from fairlead.steps.evaluate import Evaluate
 
@@ -95,3 +96,42 @@ def test_a_server_needs_the_name_of_a_model(tmp_path):
     step = Evaluate(models={"far": "http://127.0.0.1:9/v1"}, data="harbor:test?n=2", evaluators=("length",))
     with pytest.raises(UsageError, match="name of a model"):
         step(context(tmp_path / "one"))
+
+
+JUDGED = {
+    "name": "pairwise_judge",
+    "baseline": "base",
+    "judge": "harbor:base-300k",
+    "panel": {"aligned": "harbor:aligned-300k"},
+    "text": "judge this. question: {{ question }} answer: {{ a }} or {{ b }}",
+}
+
+
+def test_models_that_evaluators_name_are_seen_opened_once_and_cached(tmp_path, monkeypatch):
+    opened = []
+    real = steps_evaluate.open_engine
+    monkeypatch.setattr(steps_evaluate, "open_engine", lambda who, dtype: opened.append(who) or real(who, dtype))
+    step = Evaluate(
+        models=MODELS,
+        data="harbor:test?n=3",
+        sampling=Sampling(temperature=0.0, max_tokens=8),
+        evaluators=({**JUDGED, "judge_sampling": {"temperature": 0, "max_tokens": 8}, "retries": 1},),
+    )
+    named = {use.keys: use.value for use in step.uses() if use.role == "model"}
+    assert named["evaluators", 0, "judge"] == "harbor:base-300k"
+    assert named["evaluators", 0, "panel", "aligned"] == "harbor:aligned-300k"
+    outcome = step(context(tmp_path / "one"))
+    assert opened == ["harbor:base-300k", "harbor:aligned-300k"]
+    assert outcome.metrics["pairwise_judge.aligned.judged"] < 1
+    assert "no verdict" in " ".join(outcome.notes)
+    kept = (tmp_path / "answers.sqlite").read_bytes()
+    again = step(context(tmp_path / "two"))
+    assert again.metrics.keys() == outcome.metrics.keys()
+    assert (tmp_path / "answers.sqlite").read_bytes() == kept
+    assert isinstance(step.evaluators[0]["judge"], str)
+
+
+def test_a_file_that_an_evaluator_names_is_data():
+    spec = {"name": "pairwise_judge", "baseline": "gold", "judge": "harbor:base-300k", "reference": "gold.jsonl"}
+    step = Evaluate(models=MODELS, data="harbor:test?n=3", evaluators={"judged": spec})
+    assert ("evaluators", "judged", "reference") in [use.keys for use in step.uses() if use.role == "data"]
