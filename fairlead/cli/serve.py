@@ -22,14 +22,15 @@ def serve(
     keys: Annotated[Path | None, Parameter(help=f"File of API keys, one per line; else {_KEYS} (commas).")] = None,
     rows: Annotated[int, Parameter(help="Most answers written at a time.")] = 64,
     waiting: Annotated[int, Parameter(help="Most requests that wait or run; more get 429.")] = 256,
+    patience: Annotated[float, Parameter(help="Seconds until a client that takes nothing is given up.")] = 60.0,
     max_tokens: Annotated[int, Parameter(help="Most tokens of an answer.")] = 4096,
     remember: Annotated[int, Parameter(help="Tokens per model kept for prompts that begin alike; 0 for none.")] = 8192,
     dtype: Annotated[str | None, Parameter(help="Number format of local models: float32, bfloat16.")] = None,
 ) -> int:
     """Serve models and decoding methods to any OpenAI client.
 
-    Paths: / (a page to chat), /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics. Ctrl-C answers what
-    is there and ends.
+    Paths: / (a page to chat), /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics,
+    /openapi.json. Ctrl-C answers what is there and ends.
 
     For example:
 
@@ -54,7 +55,7 @@ def serve(
         fix = f"set {_KEYS} or --keys, or listen at 127.0.0.1"
         raise UsageError("the server would answer anybody on the network", place=f"--host {host}", fix=fix)
     engines = open_engines(specs, dtype)
-    limits = Limits(rows=rows, waiting=waiting, max_tokens=max_tokens, remember=remember)
+    limits = Limits(rows=rows, waiting=waiting, max_tokens=max_tokens, remember=remember, patience=patience)
     uvicorn.run(create_app(engines, keys=secrets, limits=limits), host=host, port=port, log_level="info")
     return 0
 
