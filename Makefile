@@ -35,11 +35,13 @@ $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 quickstart: $(VENV)/.core  ## install, align a small model on this machine, say where the report is
 	$(BIN)/fairlead quickstart
 
-test: $(VENV)/.test  ## every test that takes seconds
-	$(BIN)/python -m pytest -m "not slow"
+WORKERS ?= 2
+
+test: $(VENV)/.test  ## every test that takes seconds, in two processes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
 test-all: $(VENV)/.test  ## every test, reproductions included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.dev  ## style and formatting
 	$(BIN)/ruff check .
