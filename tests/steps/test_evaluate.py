@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,11 @@ JUDGED = {
 }
 
 
+def answers(path: Path) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute("SELECT key, answer FROM answers ORDER BY key").fetchall()
+
+
 def test_models_that_evaluators_name_are_seen_opened_once_and_cached(tmp_path, monkeypatch):
     opened = []
     real = steps_evaluate.open_engine
@@ -124,10 +131,10 @@ def test_models_that_evaluators_name_are_seen_opened_once_and_cached(tmp_path, m
     assert opened == ["harbor:base-300k", "harbor:aligned-300k"]
     assert outcome.metrics["pairwise_judge.aligned.judged"] < 1
     assert "no verdict" in " ".join(outcome.notes)
-    kept = (tmp_path / "answers.sqlite").read_bytes()
+    kept = answers(tmp_path / "answers.sqlite")
     again = step(context(tmp_path / "two"))
     assert again.metrics.keys() == outcome.metrics.keys()
-    assert (tmp_path / "answers.sqlite").read_bytes() == kept
+    assert answers(tmp_path / "answers.sqlite") == kept
     assert isinstance(step.evaluators[0]["judge"], str)
 
 
