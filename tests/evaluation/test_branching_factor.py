@@ -135,3 +135,17 @@ def test_raw_texts_are_read_too():
     text = Row("t", "question: what is the color of the lutobin? answer:")
     sampling = Sampling(temperature=1.0, n=2, max_tokens=8)
     assert BranchingFactor(sampling=sampling)({"base": engine}, [text]).summary["base"]["bf"].value >= 1
+
+
+def test_a_thousand_answers_are_read_once():
+    counted = []
+
+    class Counting(Unigram):
+        def token_stats(self, prompts, answers, view):
+            counted.append(len(answers))
+            return super().token_stats(prompts, answers, view)
+
+    sampling = Sampling(temperature=1.0, n=4, max_tokens=3)
+    BranchingFactor(sampling=sampling)({"it": Counting(EVEN.weights)}, rows(250))
+    assert sum(counted) == 1000
+    assert len(counted) <= 4

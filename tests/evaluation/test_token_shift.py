@@ -156,3 +156,16 @@ def test_a_model_of_another_tokenizer_is_refused():
     stranger = Local(build("llama", len(tokenizer)), tokenizer)
     with pytest.raises(UnsupportedError, match="engine it: its tokenizer is not that of the base engine base"):
         TokenShift("base")({"base": fairlead.engine("harbor:base-300k"), "it": stranger}, rows(1))
+
+
+def test_a_thousand_answers_are_read_once():
+    counted = []
+
+    class Counting(Unigram):
+        def token_stats_beside(self, other, prompts, other_prompts, answers, view):
+            counted.append(len(answers))
+            return super().token_stats_beside(other, prompts, other_prompts, answers, view)
+
+    TokenShift("base", sampling=FOUR)({"base": Counting(BASE.weights), "it": MODEST}, rows(1000))
+    assert sum(counted) == 1000
+    assert len(counted) <= 4
