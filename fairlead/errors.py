@@ -10,6 +10,7 @@ FairleadError                 anything below; `str(error)` names the place, what
 ├── ModelError                a model or tokenizer that cannot be loaded or used
 ├── EngineError               an engine that could not answer
 │   ├── EngineTimeoutError    no answer before the deadline
+│   ├── RequestError          a prompt or setting that an engine cannot take, such as one too long for it
 │   └── UnsupportedError      a thing this engine (or method) cannot do by its nature
 ├── TrainingError             a training run that cannot start or go on
 ├── RecipeError               a recipe file that does not say a runnable plan
@@ -31,6 +32,7 @@ __all__ = [
     "ModelError",
     "RecipeError",
     "RenderError",
+    "RequestError",
     "TrainingError",
     "UnknownFieldError",
     "UnknownNameError",
@@ -97,6 +99,10 @@ class EngineError(FairleadError):
 
 class EngineTimeoutError(EngineError):
     """No answer before the deadline."""
+
+
+class RequestError(EngineError):
+    """A prompt or setting that an engine cannot take."""
 
 
 class UnsupportedError(EngineError):

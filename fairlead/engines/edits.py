@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fairlead.engines.base import Sampling
-from fairlead.errors import EngineError
+from fairlead.errors import RequestError
 
 __all__ = ["Past", "edited"]
 
@@ -81,7 +81,7 @@ def edited(logits: Tensor, sampling: Sampling, pasts: Sequence[Past]) -> Tensor:
         pasts: what each row has seen.
 
     Raises:
-        EngineError: no token is left.
+        RequestError: no token is left.
     """
     early = [row for row, past in enumerate(pasts) if past.count < sampling.min_tokens and past.ends]
     if not (early or sampling.logit_bias or _penalises(sampling)):
@@ -106,8 +106,9 @@ def _put_off(logits: Tensor, early: list[int], pasts: Sequence[Past]) -> None:
     rows = torch.tensor([row for row in early for _ in pasts[row].ends], device=logits.device)
     logits[rows, torch.tensor([token for row in early for token in pasts[row].ends], device=logits.device)] = -torch.inf
     if torch.isneginf(logits.amax(-1)).any():
-        raise EngineError(
+        raise RequestError(
             "only tokens that end the answer can come next, and min_tokens forbids them",
+            place="sampling.min_tokens",
             fix="lower min_tokens, or raise the method's number of candidates",
         )
 

@@ -30,7 +30,7 @@ from fairlead.engines.rows import Rows
 from fairlead.engines.sampler import Abilities, Sampler, check_decoding
 from fairlead.engines.scoring import Row, score
 from fairlead.engines.writing import Line, write
-from fairlead.errors import EngineError, ModelError, RenderError, UnsupportedError, UsageError
+from fairlead.errors import ModelError, RenderError, RequestError, UnsupportedError, UsageError
 from fairlead.forward import attention
 from fairlead.forward.policy import Policy, pick_layout
 from fairlead.messages import Prompt
@@ -121,7 +121,7 @@ class Local:
 
         Raises:
             RenderError: a prompt that cannot be rendered.
-            EngineError: a prompt that is empty or leaves no room for an answer.
+            RequestError: a prompt that is empty or leaves no room for an answer.
             UsageError: a setting that names a token which the model does not have.
         """
         total = len(prompts)
@@ -189,7 +189,7 @@ class Local:
 
         Raises:
             RenderError: a prompt that cannot be rendered.
-            EngineError: a prompt that is empty or leaves no room for an answer.
+            RequestError: a prompt that is empty or leaves no room for an answer.
         """
         ids = self._prompt_ids("the prompt", prompt)
         self.check_length("the prompt", ids, room=1)
@@ -224,7 +224,7 @@ class Local:
         Raises:
             UsageError: not one completion per prompt.
             RenderError: a prompt or completion that cannot be rendered.
-            EngineError: a row longer than the model can read.
+            RequestError: a row longer than the model can read.
         """
         if len(prompts) != len(completions):
             raise UsageError(
@@ -261,7 +261,7 @@ class Local:
         Raises:
             UsageError: not one answer of a token or more per prompt.
             RenderError: a prompt that cannot be rendered.
-            EngineError: a row longer than the model can read.
+            RequestError: a row longer than the model can read.
         """
         return [stats for (stats,) in stats_of([self], [prompts], answers, view)]
 
@@ -310,16 +310,16 @@ class Local:
         """Refuse tokens that are none, or too many for the model to read with `room` more.
 
         Raises:
-            EngineError: naming the model and the place.
+            RequestError: naming the model and the place.
         """
         if not ids:
-            raise EngineError(
+            raise RequestError(
                 "the prompt is empty, and the tokenizer has no first token of its own to begin with",
                 place=f"{self.name}, {place}",
                 fix="give a prompt with text",
             )
         if self._positions is not None and len(ids) + room > self._positions:
-            raise EngineError(
+            raise RequestError(
                 f"has {len(ids)} prompt tokens and needs room for {room} more, but the model reads at most "
                 f"{self._positions}",
                 place=f"{self.name}, {place}",

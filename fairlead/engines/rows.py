@@ -20,7 +20,7 @@ from fairlead.engines.memory import Memory, shared
 from fairlead.engines.programs import Ask
 from fairlead.engines.sampler import new_cache
 from fairlead.engines.shifts import Shift, agreement, shifted
-from fairlead.errors import EngineError, UnsupportedError
+from fairlead.errors import EngineError, RequestError, UnsupportedError
 
 if TYPE_CHECKING:
     from fairlead.forward.policy import Policy
@@ -194,7 +194,7 @@ class Rows:
     def _check_room(self, feed: _Feed) -> None:
         room = None if self.positions is None else self.positions - len(feed.row.ids)
         if room is not None and len(feed.ids) > room:
-            raise EngineError(
+            raise RequestError(
                 f"{len(feed.ids)} tokens behind {len(feed.row.ids)} are more than the model's {self.positions}",
                 fix="shorten the prompt, or lower max_tokens",
             )

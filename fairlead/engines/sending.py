@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from fairlead.errors import EngineError, EngineTimeoutError
+from fairlead.errors import EngineError, EngineTimeoutError, RequestError
 
 __all__ = ["Deadline", "Pace", "Poster"]
 
@@ -152,7 +152,8 @@ class Poster:
             fix = f"put a valid key into the environment variable {self.key_name}"
         if status in (301, 302, 307, 308, 404, 405):
             fix = "check the address (/v1 included) and the model's name"
-        return EngineError(f"the server refused with status {status}: {_excerpt(content)}", place=url, fix=fix)
+        kind = RequestError if status in (400, 413, 422) else EngineError
+        return kind(f"the server refused with status {status}: {_excerpt(content)}", place=url, fix=fix)
 
 
 def _excerpt(content: bytes) -> str:

@@ -39,6 +39,8 @@ class Words:
     """`object` of an event."""
     prefix: str
     """What ids begin with."""
+    prompt: str
+    """The field of a request that says to what."""
     said: Callable[[str], dict[str, Any]]
     """A whole answer."""
     opening: dict[str, Any]
@@ -53,6 +55,7 @@ CHAT = Words(
     "chat.completion",
     "chat.completion.chunk",
     "chatcmpl",
+    "messages",
     said=lambda text: {"message": {"role": "assistant", "content": text, "refusal": None}},
     opening={"delta": {"role": "assistant", "content": ""}},
     piece=lambda text: {"delta": {"content": text}},
@@ -62,6 +65,7 @@ TEXT = Words(
     "text_completion",
     "text_completion",
     "cmpl",
+    "prompt",
     said=lambda text: {"text": text},
     opening={"text": ""},
     piece=lambda text: {"text": text},

@@ -120,7 +120,7 @@ class Hearing:
                 continue
             if isinstance(told[-1], Exception):
                 self._count("failed", None)
-                raise refused(told[-1])
+                raise self._refused(told[-1])
             return told
 
     async def events(self, told: list[Told], n: int, *, logprobs: bool, usage: bool) -> AsyncGenerator[str, None]:
@@ -134,7 +134,7 @@ class Hearing:
                 for piece in merged(told):
                     if isinstance(piece, Exception):
                         outcome = "failed"
-                        events.append(refused(piece).body)
+                        events.append(self._refused(piece).body)
                     elif piece is None:
                         outcome = "done"
                         events += [self.form.usage_event(completions)] if usage else []
@@ -152,6 +152,9 @@ class Hearing:
         finally:
             self.job.cancelled.set()
             self._count(outcome, self.form.usage(completions))
+
+    def _refused(self, error: Exception) -> RefusedError:
+        return refused(error, prompt=self.form.words.prompt)
 
     async def _more(self) -> list[Told]:
         try:

@@ -28,6 +28,8 @@ _REFUSALS = {
     413: "The request is too large",
     429: "Too many requests wait",
     500: "The answer could not be made",
+    502: "A model elsewhere could not answer",
+    504: "A model elsewhere did not answer in time",
 }
 _COMPAT = {
     "name": "X-Compat",
@@ -100,7 +102,7 @@ class _Operations:
         self, name: str, about: str, request: type[BaseModel], reply: type[BaseModel], chunk: type[BaseModel]
     ) -> Any:
         content = {**_json(reply), "text/event-stream": {"itemSchema": _event(chunk)}}
-        refused = [400, 404, 413, 429, 500, *([401] if self.keys else [])]
+        refused = [400, 404, 413, 429, 500, 502, 504, *([401] if self.keys else [])]
         body = {"required": True, "content": _json(request)}
         told = self._operation(name, about, content, refused, False)
         told["responses"]["200"]["headers"] = {"X-Ignored": _IGNORED}

@@ -9,14 +9,32 @@ import pydantic_core
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
-from fairlead.errors import DataError, EngineError, FairleadError, RenderError, UsageError
+from fairlead.errors import (
+    DataError,
+    EngineError,
+    EngineTimeoutError,
+    FairleadError,
+    RenderError,
+    RequestError,
+    UnsupportedError,
+    UsageError,
+)
 
 __all__ = ["RefusedError", "parsed", "refused"]
 
 M = TypeVar("M", bound=BaseModel)
 
-_CLIENT_ERRORS = (UsageError, RenderError, DataError, EngineError)
-"""What a request can be at fault for."""
+_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (UsageError, 400),
+    (RenderError, 400),
+    (DataError, 400),
+    (RequestError, 400),
+    (UnsupportedError, 400),
+    (EngineTimeoutError, 504),
+    (EngineError, 502),
+    (Exception, 500),
+)
+"""Whose fault an error is; the first kind that fits counts."""
 _EXTENSION = "steering"
 """The field inside which unknown fields are never ignored."""
 
@@ -44,14 +62,15 @@ class RefusedError(Exception):
         return JSONResponse(self.body, self.status, self.headers)
 
 
-def refused(error: Exception) -> RefusedError:
-    """Return what is answered when an answer ends with an error."""
+def refused(error: Exception, *, prompt: str | None = None) -> RefusedError:
+    """Return what is answered when an answer ends with an error; `prompt` is the field that errors of prompts name."""
+    status = next(status for kind, status in _STATUS if isinstance(error, kind))
     if not isinstance(error, FairleadError):
-        return RefusedError(500, f"{type(error).__name__}: the answer could not be made")
-    status = 400 if isinstance(error, _CLIENT_ERRORS) else 500
+        return RefusedError(status, f"{type(error).__name__}: the answer could not be made")
     place = error.place or ""
     own = place == "logprobs" or place.startswith("sampling.")
-    return RefusedError(status, str(error), param=place.removeprefix("sampling.") if own else None)
+    asked = prompt if isinstance(error, RenderError | RequestError) else None
+    return RefusedError(status, str(error), param=place.removeprefix("sampling.") if own else asked)
 
 
 def parsed(kind: type[M], body: bytes, *, lenient: bool) -> tuple[M, list[str]]:

@@ -10,6 +10,7 @@ import pytest
 from running_server import Running
 
 import fairlead
+from fairlead.errors import EngineError, EngineTimeoutError, ModelError, RequestError
 from fairlead.serve.app import Limits
 
 LOCAL = fairlead.engine("harbor:aligned-300k")
@@ -221,3 +222,54 @@ def test_unknown_fields_are_left_out_where_the_client_says_so(server):
     for changes, param in (({"n": 99}, "n"), ({"steering": {"x": 1}}, "steering.x")):
         error = error_of(post(server, body | changes, headers={"X-Compat": "lenient"}), 400)
         assert error["param"] == param
+
+
+LONG = "the ship " * 900
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("chat/completions", {"messages": [{"role": "user", "content": LONG}]}, "messages"),
+        ("chat/completions", {"messages": [*HELLO, {"role": "assistant", "content": "it"}]}, "messages"),
+        ("completions", {"prompt": LONG}, "prompt"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_that_a_model_cannot_take(server, path, body, param, stream):
+    error = error_of(post(server, {"model": "ship", "stream": stream, **body}, path=path), 400)
+    assert (error["param"], error["type"]) == (param, "invalid_request_error")
+
+
+class Elsewhere:
+    """An engine that cannot answer."""
+
+    fingerprint = "elsewhere"
+
+    def __init__(self, error):
+        self.error = error
+
+    def generate(self, prompts, sampling):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "type_"),
+    [
+        (EngineError("status 503"), 502, "server_error"),
+        (EngineTimeoutError("not answered"), 504, "server_error"),
+        (RequestError("status 400"), 400, "invalid_request_error"),
+        (ModelError("no weights"), 500, "server_error"),
+        (ZeroDivisionError("secret of the house"), 500, "server_error"),
+    ],
+)
+def test_whose_fault_it_is(error, status, type_):
+    running = Running({"it": Elsewhere(error), "ship": LOCAL})
+    try:
+        for stream in (False, True):
+            told = error_of(post(running, GOOD | {"model": "it", "stream": stream}), status)
+            assert told["type"] == type_
+            assert "secret" not in told["message"]
+        assert post(running, GOOD).status_code == 200
+    finally:
+        running.stop()
