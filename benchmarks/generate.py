@@ -16,32 +16,16 @@ import time
 from collections.abc import Callable
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+from shapes import SHAPES, random_model, saved
+from transformers import DynamicCache
 
 from fairlead.engines import Local, Sampling
 from fairlead.harbor.tokenizer import build_tokenizer
 
-SHAPES = {
-    "S": {"kind": "llama", "vocab_size": 8192, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 4,
-          "num_attention_heads": 6, "num_key_value_heads": 2},
-    "M": {"kind": "qwen2", "vocab_size": 49152, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 9,
-          "num_attention_heads": 8, "num_key_value_heads": 2},
-}  # fmt: skip
-
-
-def model(name: str, dtype: torch.dtype):
-    shape = dict(SHAPES[name])
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        shape.pop("kind"), **shape, max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=0,
-        bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
-    return AutoModelForCausalLM.from_config(config).to(dtype).eval()
-
 
 def engine(net, rows: int, stops: frozenset[int] = frozenset()) -> Local:
-    """The engine on a live model. Random weights end no turn, so stops are set by hand."""
-    local = Local(net, build_tokenizer(), max_rows=rows, max_batch_tokens=16384)
+    """The engine on a saved model, as users have it. Random weights end no turn, so stops are set by hand."""
+    local = saved(net, build_tokenizer(), max_rows=rows, max_batch_tokens=16384)
     local.renderer.stops = stops
     return local
 
@@ -73,7 +57,7 @@ def alternate(runs: dict[str, Callable], repeat: int, clock: Callable[[], float]
 
 
 def even(name: str, dtype: torch.dtype, batch: int, options: argparse.Namespace, clock) -> str:
-    net = model(name, dtype)
+    net = random_model(name, dtype)
     torch.manual_seed(0)
     ids = torch.randint(3, net.config.vocab_size, (batch, 64))
     local, rows = engine(net, batch), ids.tolist()
@@ -92,7 +76,7 @@ def even(name: str, dtype: torch.dtype, batch: int, options: argparse.Namespace,
 
 
 def ragged(name: str, dtype: torch.dtype, options: argparse.Namespace, clock) -> str:
-    net = model(name, dtype)
+    net = random_model(name, dtype)
     torch.manual_seed(1)
     prompts = [torch.randint(3, net.config.vocab_size, (int(n),)).tolist() for n in torch.randint(16, 257, (32,))]
     stops = list(range(3, 3 + net.config.vocab_size // 40))  # one draw in forty ends a row
@@ -120,7 +104,7 @@ def ragged(name: str, dtype: torch.dtype, options: argparse.Namespace, clock) ->
 
 
 def alike(name: str, dtype: torch.dtype, options: argparse.Namespace, clock) -> str:
-    net = model(name, dtype)
+    net = random_model(name, dtype)
     torch.manual_seed(2)
     ids = torch.randint(3, net.config.vocab_size, (32, 544))
     ids[:, :512] = ids[0, :512]

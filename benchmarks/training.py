@@ -32,12 +32,8 @@ import tempfile
 import time
 from pathlib import Path
 
-SHAPES = {
-    "S": {"kind": "llama", "vocab_size": 8192, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 4,
-          "num_attention_heads": 6, "num_key_value_heads": 2},
-    "M": {"kind": "qwen2", "vocab_size": 49152, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 9,
-          "num_attention_heads": 8, "num_key_value_heads": 2},
-}  # fmt: skip
+from shapes import SHAPES
+
 BATCH = {("dpo", "S"): 8, ("dpo", "M"): 4, ("sft", "S"): 8, ("sft", "M"): 8, ("kto", "S"): 8, ("kto", "M"): 8}
 """Rows per step."""
 SIDES = ("trl", "fairlead")

@@ -160,9 +160,12 @@ class Deal(TokenDecoder):
             endings=endings,
             room=room,
             min_tokens=least,
+            wide=min(_WIDE, local.max_rows),
             teller=Teller(tell, local, endings) if tell else None,
             **{name: getattr(self, name) for name in _SETTINGS},
         )
 
 
+_WIDE = 32
+"""Rows up to which one more costs a forward little."""
 _SETTINGS = ("k", "lookahead", "beams", "commit", "strength", "per_token", "trace")

@@ -104,6 +104,8 @@ class Problem:
     """Whether log P is divided by the number of tokens."""
     trace: bool
     """Whether choices are told."""
+    wide: int
+    """Most rows in use with which rows are opened for choices to come."""
     teller: Teller | None = None
     """Is told the tokens that are chosen for good."""
 

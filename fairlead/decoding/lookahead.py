@@ -4,6 +4,9 @@
 - The greedy continuation of the chosen candidate holds the likeliest next candidate with its own continuation.
 - A candidate is rolled out only while its bounds leave its place open: scores are known to intervals, log P exactly and
   the heuristics between what they can still come to.
+- Without bounds, candidates of choices to come are rolled out beside those of this one, as long as the likeliest token
+  is what is chosen: a forward over more rows costs hardly more. They are only what is known already when their turn
+  comes.
 """
 
 from __future__ import annotations
@@ -63,6 +66,10 @@ class _Search:
         self.told: list[dict[str, Any]] = []
         self.rows: list[Row] = []
         self.values: dict[str, float] = {}
+        self.early: dict[tuple[int, ...], _Line] = {}
+        """Lines that may become candidates, by their tokens."""
+        self.streak = 3
+        """For how many choices to come candidates are rolled out now."""
 
     def run(self) -> _Steps:
         problem, row = self.problem, self.problem.rows.open()
@@ -94,8 +101,26 @@ class _Search:
                 # It is what the continuation begins with.
                 new.row, new.tops, new.ahead = line.row, line.tops[1:], line.ahead[1:]
                 new.stopped = line.stopped
-            found.append(new)
+            found.append(self.early.pop(tuple(new.hypothesis.ids), new))
         return found
+
+    def foresee(self, lead: _Line) -> list[_Line]:
+        """Return lines to roll out for choices to come: the candidates beside a line that goes on winning."""
+        problem = self.problem
+        if problem.beams > 1 or problem.commit > 1 or problem.scorer.bounded or lead.row is None:
+            return []
+        known = len(problem.prompt_ids) + len(lead.hypothesis.ids)
+        for step in range(min(self.streak, len(lead.tops), len(lead.ahead) + 1)):
+            before = problem.followed(lead.hypothesis, lead.ahead[:step])
+            others = lead.tops[step][1 : problem.k]
+            waiting = sum(line.row is None for line in self.early.values())
+            if before.final or len(problem.rows.alive) + problem.k + waiting + len(others) > problem.wide:
+                break
+            for one in others:
+                new = _Line(problem.followed(before, [one]), origin=(lead.row, known + step))
+                new.stopped = new.hypothesis.final
+                self.early.setdefault(tuple(new.hypothesis.ids), new)
+        return [line for line in self.early.values() if not self.looked(line)]
 
     def choose(self, candidates: list[_Line]) -> _Steps:
         """Return the best candidates, best first, knowing of each no more than that takes."""
@@ -110,8 +135,12 @@ class _Search:
             rolling = [line for line in due if not self.looked(line)]
             # Rewards without bounds settle nothing before all is rolled out: then they are asked once.
             ready = [line for line in due if self.looked(line)] if problem.scorer.bounded or not rolling else []
-            yield from self.work([(line, None) for line in rolling], ready)
+            early = self.foresee(candidates[0]) if rolling else []
+            yield from self.work([(line, None) for line in (*rolling, *early)], ready)
             self.look(due)
+            for line in early:
+                self.grow(line, problem.lookahead)
+        self.streak = 0 if alive[0] else min(2 * self.streak + 1, problem.lookahead)
         self.stats.steps += 1
         self.stats.contested += worked
         self.tell(candidates, alive)
@@ -197,7 +226,9 @@ class _Search:
 
     def keep(self, beams: list[_Line]) -> None:
         """Drop the rows of what was not chosen."""
-        kept = {id(line.row) for line in beams if not line.hypothesis.final}
+        ids = beams[0].hypothesis.ids
+        self.early = {key: line for key, line in self.early.items() if list(key[: len(ids)]) == ids}
+        kept = {id(line.row) for line in (*beams, *self.early.values()) if not line.hypothesis.final}
         self.problem.rows.drop(*(row for row in self.rows if id(row) not in kept))
         self.rows = [row for row in self.rows if id(row) in kept]
 

@@ -18,7 +18,9 @@ SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "nu
 def bench():
     spec = importlib.util.spec_from_file_location("training_benchmark", FILE)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FILE.parent)  # as for a script
+        spec.loader.exec_module(module)
     return module
 
 

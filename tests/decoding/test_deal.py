@@ -14,6 +14,7 @@ from tiny_models import build, build_tokenizer
 
 import fairlead
 from fairlead.engines import Local, Sampling
+from fairlead.engines.rows import Rows
 from fairlead.errors import DataError, EngineError, UnsupportedError, UsageError
 from fairlead.rewards.base import Rewards
 
@@ -250,6 +251,30 @@ def test_fast_finds_what_naive_finds_with_keywords():
     ]
     sampling = Sampling(max_tokens=20, temperature=0)
     same(fairlead.engine("harbor:base-300k"), sampling, heuristics, asked, k=3, lookahead=8, strength=10)
+
+
+@pytest.mark.parametrize("strength", [0.2, 1, 5])
+def test_candidates_of_choices_to_come_are_rolled_out_early(tiny, strength, monkeypatch):
+    """Alone an answer has rows to spare: it takes fewer forwards, chooses the same, and keeps to the engine's rows."""
+    alive, opened = [], Rows.open
+
+    def noting(rows, *shifts):
+        alive.append(len(rows.alive) + 1)
+        return opened(rows, *shifts)
+
+    monkeypatch.setattr(Rows, "open", noting)
+    forwards = {}
+    for most in (4, 12, 64):
+        engine = Local(tiny.model, tiny.renderer.tokenizer, max_rows=most)
+        alive.clear()
+        found = [
+            same(engine, Sampling(max_tokens=10, temperature=0, stop=("en",)), [{"reward": Whim()}], [prompt],
+                 k=4, lookahead=6, strength=strength)[0][0]
+            for prompt in prompts(6)
+        ]  # fmt: skip
+        assert max(alive) <= most
+        forwards[most] = sum(answer.extra["stats"]["forwards"] for answer in found)
+    assert forwards[4] > forwards[12] >= forwards[64]
 
 
 def test_what_the_fast_search_spares(chain):
