@@ -184,7 +184,7 @@ class AspectJudge(Judging):
         for k, verdict in enumerate(verdicts):
             said = answers[k // n][k % n]
             row: dict[str, Any] = {"id": str(records[k // n].id), "engine": name, "sample": k % n}
-            row |= {axis: None if np.isnan(values[k]) else float(values[k]) for axis, values in columns.items()}
+            row |= {axis: _plain(axis, values[k]) for axis, values in columns.items()}
             row |= {"words": len(said.split()), "status": verdict.status, "reply": verdict.reply}
             rows.append(row | {"tries": verdict.tries, "answer": said})
         return rows
@@ -197,3 +197,9 @@ class AspectJudge(Judging):
         summary |= {axis: estimate_rate(values, **options) for axis, values in prompts.items() if axis not in means}
         table = np.stack([prompts[aspect] for aspect in self._names], 1)
         return summary | {"overall": estimate_mean_of_means(table, **options)}
+
+
+def _plain(axis: str, value: float) -> float | bool | None:
+    if np.isnan(value):
+        return None
+    return bool(value) if axis in ("judged", *_OUTCOMES) else float(value)

@@ -115,9 +115,9 @@ class ChecklistJudge(Judging):
         applied = [tick for tick in ticks.values() if tick is not None]
         row: dict[str, Any] = {"id": str(record.id), "engine": name, "sample": sample}
         row["passed"] = float(np.mean(applied)) if applied else None
-        row["all_passed"] = float(all(applied)) if applied else None
-        row["judged"] = None if verdict.status == "no checks" else float(verdict.status == "ok")
-        row |= {check: None if ticks.get(check) is None else float(ticks[check]) for check in self.checks}
+        row["all_passed"] = all(applied) if applied else None
+        row["judged"] = None if verdict.status == "no checks" else verdict.status == "ok"
+        row |= {check: ticks.get(check) for check in self.checks}
         own = {check: tick for check, tick in ticks.items() if check not in self.checks}
         row |= {"own_checks": json.dumps(own) if own else None, "words": len(said.split()), "status": verdict.status}
         return row | {"reply": verdict.reply, "tries": verdict.tries, "answer": said}

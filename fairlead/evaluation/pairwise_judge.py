@@ -22,7 +22,13 @@ from fairlead.evaluation.base import Estimate, Report
 from fairlead.evaluation.figures import intervals, shares
 from fairlead.evaluation.judging import Case, Judging, Verdict, check_ids, listed, notes_on
 from fairlead.evaluation.pairs import Pair, judge_by_choice, pair_slots, pairs_of, reference_answers
-from fairlead.evaluation.preferences import has_list, length_controlled, self_preference
+from fairlead.evaluation.preferences import (
+    LengthControlled,
+    LengthReference,
+    has_list,
+    length_controlled,
+    self_preference,
+)
 from fairlead.evaluation.samples import draw, other_engines, prompts_of, texts
 from fairlead.evaluation.statistics import estimate_rate, estimate_ratio
 from fairlead.evaluation.verdicts import points_of_label, read_label, strong_points
@@ -61,6 +67,9 @@ class PairwiseJudge(Judging):
     panel: dict[str, EngineSpec] = field(default_factory=dict)
     """More judges by name. One that has the name of a compared engine is taken to be that engine: the report tells
     how much better it fares under itself than under the others."""
+    length_reference: str | None = None
+    """A CSV of item difficulties and lengths of the baseline, as AlpacaEval has them (see `LengthReference`), in whose
+    order the records stand. Without, the rate at equal lengths knows no difficulty."""
     resamples: int = 200
     """Fits behind the interval of the win rate at equal lengths."""
 
@@ -76,8 +85,8 @@ class PairwiseJudge(Judging):
     @classmethod
     def files(cls, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return which settings name a file or a data set, by field."""
-        source = settings.get("reference")
-        return super().files(settings) | ({} if source is None else {"reference": source})
+        named = {name: settings[name] for name in ("reference", "length_reference") if settings.get(name) is not None}
+        return super().files(settings) | named
 
     @cached_property
     def shown(self) -> texts_of.PromptText:
@@ -178,16 +187,14 @@ class PairwiseJudge(Judging):
             "sample": pair.sample,
             "rate": rate,
             "outcome": outcome,
-            "wins": None if rate is None else float(rate > 0.5),
-            "ties": None if rate is None else float(rate == 0.5),
-            "losses": None if rate is None else float(rate < 0.5),
-            "judged": float(rate is not None),
-            "consistent": float(_sign(shown[0]) == _sign(shown[1])) if both else None,
+            "wins": None if rate is None else rate > 0.5,
+            "ties": None if rate is None else rate == 0.5,
+            "losses": None if rate is None else rate < 0.5,
+            "judged": rate is not None,
+            "consistent": _sign(shown[0]) == _sign(shown[1]) if both else None,
             "first_slot": _mean([_sign(p) for p in firsts]) if both or self.orders == "random" else None,
             "prefers_longer": _side(rate, pair.gap, self.margin),
             "prefers_list": _side(rate, has_list(pair.answer) - has_list(pair.baseline or "")),
-            "words": len(pair.answer.split()),
-            "baseline_words": None if pair.baseline is None else len(pair.baseline.split()),
             "points": _plain(points[0]),
             "points_swapped": _plain(points[1]),
             "status": straight.status,
@@ -206,11 +213,7 @@ class PairwiseJudge(Judging):
         summary = {}
         for axis in ("rate", "wins", "ties", "losses", "judged", *_BIASES):
             summary[axis] = estimate_rate(_by_prompt(rows, axis), **options)
-        points, lengths, others = (
-            np.array(column, dtype=np.float64)
-            for column in zip(*((r["rate"], len(p.answer), len(p.baseline or "")) for r, p in zip(rows, pairs)))
-        )
-        controlled = length_controlled(points, lengths, others, resamples=self.resamples, **options)
+        controlled = self._controlled(rows, pairs)
         summary["length_controlled"] = controlled.rate
         report.notes += [f"{name}: {note}" for note in controlled.notes]
         if self.orders == "both" and any(_labelled(row) for row in rows):
@@ -220,6 +223,20 @@ class PairwiseJudge(Judging):
             by_judge = {"judge": [row["rate"] for row in rows], **by_judge}
             summary["self_preference"] = self_preference(by_judge, f"panel_{name}", **options)
         return summary
+
+    def _controlled(self, rows: list[dict], pairs: Sequence[Pair]) -> LengthControlled:
+        places = {name: place for place, name in enumerate(dict.fromkeys(pair.id for pair in pairs))}
+        kept = [(row, pair) for row, pair in zip(rows, pairs, strict=True) if pair.baseline is not None]
+        return length_controlled(
+            np.array([row["rate"] for row, _ in kept], dtype=np.float64),
+            [len(pair.answer) for _, pair in kept],
+            [len(pair.baseline or "") for _, pair in kept],
+            items=[places[pair.id] for _, pair in kept],
+            reference=None if self.length_reference is None else LengthReference.read(self.length_reference),
+            resamples=self.resamples,
+            confidence=self.confidence,
+            seed=self.seed,
+        )
 
     def _arena(self, rows: list[dict]) -> Estimate:
         """Return the mean over all scores, the intervals over pairs: those of one pair are not independent."""

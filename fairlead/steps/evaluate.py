@@ -23,7 +23,10 @@ __all__ = ["Evaluate"]
 
 _USUAL = Sampling(temperature=0.0)
 """One greedy answer per prompt."""
-_NOT_SCORES = ("id", "engine", "sample", "answer", "group")
+_NOT_SCORES = (
+    *("id", "engine", "sample", "answer", "group", "tries", "points", "points_swapped"),
+    *("first_slot", "prefers_longer", "prefers_list"),
+)
 
 
 @dataclass(frozen=True)

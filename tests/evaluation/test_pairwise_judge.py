@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from dataclasses import replace
@@ -9,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from judges import Says, Scripted, longer, shown
-from known import Count, rows
+from known import Count, Row, rows
 
 from fairlead.engines import Cache
 from fairlead.engines.base import Sampling
@@ -301,3 +302,52 @@ def test_what_cannot_be_judged_is_an_error():
     twice = [*rows(2), replace(rows(1)[0])]
     with pytest.raises(UsageError, match="ids stand more than once: r0"):
         PairwiseJudge(baseline="short", reward_judge=reward)(ENGINES, twice)
+
+
+class Published:
+    """AlpacaEval's judge, whose preferences are given again as log-probs of its labels."""
+
+    fingerprint = "published"
+
+    def __init__(self, rows):
+        self.points = {(row["output_1"], row["output_2"]): row["preference"] - 1 for row in rows}
+
+    def generate(self, prompts, sampling):
+        raise NotImplementedError
+
+    def logprobs(self, prompts, completions):
+        return [self._of(shown(prompt[-1]["content"]), said) for prompt, said in zip(prompts, completions)]
+
+    def _of(self, parts, said) -> np.ndarray:
+        one, two = parts["answer-A"], parts["answer-B"]
+        second = self.points[one, two] if (one, two) in self.points else 1 - self.points[two, one]
+        with np.errstate(divide="ignore"):
+            return np.log(np.array([second if said == "B" else 1 - second]))
+
+
+def test_the_published_win_rate_of_a_real_model(shared_data, tmp_path):
+    folder = shared_data / "alpaca_eval"
+    with gzip.open(folder / "preferences.jsonl.gz", "rt", encoding="utf-8") as file:
+        table = [row for row in map(json.loads, file) if row["generator_2"] == "claude"]
+    answers = {row["instruction"]: row["output_2"] for row in table}
+    assert len(answers) == len(table) == 805
+    shuffled = sorted(table, key=lambda row: row["output_1"])
+    source = write(tmp_path / "gpt4.jsonl", [(row["instruction"], row["output_1"]) for row in shuffled])
+    records = [Row(f"{i}", [{"role": "user", "content": row["instruction"]}]) for i, row in enumerate(table)]
+    evaluator = PairwiseJudge(
+        baseline="gpt4",
+        reference=source,
+        judge=Published(table),
+        soft=True,
+        length_reference=str(folder / "lc_reference.csv"),
+        resamples=20,
+    )
+    engines = {"claude": Says("claude", lambda question, k: answers[question])}
+    found = evaluator(engines, records).summary["claude"]
+    assert (100 * found["rate"].value, found["rate"].n) == (pytest.approx(16.985344, abs=1e-5), 805)
+    assert [round(805 * found[axis].value) for axis in ("wins", "losses", "ties")] == [129, 676, 0]
+    assert 100 * found["length_controlled"].value == pytest.approx(27.244, abs=0.01)
+    assert found["prefers_longer"].value == pytest.approx(661 / 781)
+    assert found["consistent"].value == 1
+    with pytest.raises(DataError, match="not as long as in the reference: item 0"):
+        evaluator(engines, records[::-1])
