@@ -57,7 +57,7 @@ class Packing:
         self._active = True
         try:
             for layer in layers:
-                layer.forward = _forward(layer, self._packed(layer).weight)
+                layer.__dict__["forward"] = _forward(layer, self._packed(layer).weight)
             yield
         finally:
             for layer in layers:
