@@ -26,6 +26,7 @@ __all__ = [
     "train",
     "train_retriever",
     "write_guidelines",
+    "write_requests",
 ]
 
 _OWN = {
@@ -156,6 +157,19 @@ synthesize = _command(
     ```
     fairlead synthesize --synthesizer '{name: honesty_targets, reward: {name: harbor, axis: correct}}' \\
         --models '{model: harbor:base-300k}' --data 'harbor:prompts?n=400&kinds=fact,unk' --out runs/targets
+    ```
+    """,
+)
+write_requests = _command(
+    "write_requests",
+    """Have a model write requests whose answers could do harm, of fourteen kinds, for `fairlead write-guidelines`.
+
+    Writes `OUT/steps/write_requests/records.jsonl`.
+
+    For example:
+
+    ```
+    fairlead write-requests --model 'http://localhost:8000/v1#my-model' --writing '{each: 50}' --out runs/requests
     ```
     """,
 )

@@ -163,7 +163,13 @@ def _file(name: str, path: str) -> Any:
     if folder.is_dir():
         found = folder / path
     else:
-        fetched = cached_file(str(folder), path, _raise_exceptions_for_missing_entries=False)
+        try:
+            fetched = cached_file(str(folder), path, _raise_exceptions_for_missing_entries=False)
+        except OSError as error:
+            what = f"how it pools cannot be looked up: {str(error).splitlines()[0]}"
+            raise ModelError(
+                what, place=name, fix="use a folder, a hub id that is reachable, or say pooling"
+            ) from error
         if fetched is None:
             return None
         found = Path(fetched)

