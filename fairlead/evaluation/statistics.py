@@ -19,9 +19,11 @@ __all__ = [
     "estimate_difference",
     "estimate_mean",
     "estimate_mean_of_means",
+    "estimate_quantile",
     "estimate_rate",
     "estimate_ratio",
     "is_binary",
+    "pass_at_k",
     "per_prompt",
 ]
 
@@ -117,6 +119,29 @@ def estimate_mean_of_means(values: ArrayLike, *, confidence: float = 0.95, seed:
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(found), [tail, 1 - tail])
     return _around(value, float(low), float(high), n)
+
+
+def pass_at_k(n: int, right: int, k: int) -> float:
+    """Return the chance that `k` of `n` answers, drawn without replacement, hold one of the `right` ones.
+
+    It estimates without bias the chance that one of k fresh answers is right (Chen et al. 2021, arXiv 2107.03374).
+    """
+    if not (1 <= k <= n and 0 <= right <= n):
+        raise UsageError(f"pass@{k} of {n} answers, {right} of them right", fix="use 1 <= k <= n and 0 <= right <= n")
+    return 1.0 - math.comb(n - right, k) / math.comb(n, k)
+
+
+def estimate_quantile(values: ArrayLike, share: float, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """Estimate a quantile, such as the median (share .5), with a bootstrap over independent values [N]."""
+    _check(confidence)
+    if not 0 <= share <= 1:
+        raise UsageError(f"a quantile of {share}", fix="use a share between 0 and 1, such as 0.5 for the median")
+
+    def quantile(column: np.ndarray, axis: int) -> Any:
+        return np.quantile(column, share, axis=axis)
+
+    kept = _present(values)
+    return _bootstrap((kept,), quantile, confidence, seed) if len(kept) else _NOTHING
 
 
 def per_prompt(values: np.ndarray) -> np.ndarray:

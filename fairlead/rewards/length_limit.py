@@ -13,7 +13,7 @@ from fairlead.errors import UsageError
 from fairlead.messages import Prompt, last_question
 from fairlead.rewards.base import Rewards, check_lengths
 
-__all__ = ["LengthLimit"]
+__all__ = ["LengthLimit", "length_of"]
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _SENTENCES = re.compile(r"(?<=[.!?\u2026])\s+")
@@ -95,6 +95,11 @@ class LengthLimit:
         if not found[1].isdecimal() or int(found[1]) < 1:
             raise UsageError(f"length_limit.find finds {found[1]!r}", fix="let its first group be a positive number")
         return int(found[1])
+
+
+def length_of(text: str, unit: str = "words") -> int:
+    """Count the words, sentences or characters of a text as `LengthLimit` does."""
+    return _COUNTS[unit][0](text)
 
 
 def _words(text: str) -> int:
