@@ -123,7 +123,7 @@ class PairwiseJudge(Judging):
             report.rows += rows
             report.summary[name] = self._summary(name, rows, pairs, report)
         self._explain(judges, report)
-        report.figures = self._figures(report)
+        report.figures = self._figures(report, list(engines))
         return report
 
     def _answers(
@@ -248,14 +248,16 @@ class PairwiseJudge(Judging):
         order = {"both": "both orders", "random": "one order per pair, by a coin"}[self.orders]
         report.notes += [f"{self.note(role, judge)}, {order}" for role, judge in judges.items()]
 
-    def _figures(self, report: Report) -> dict[str, str]:
+    def _figures(self, report: Report, order: Sequence[str]) -> dict[str, str]:
         parts = {"won": "wins", "tied": "ties", "lost": "losses"}
         bars = {name: {part: axes[axis].value for part, axis in parts.items()} for name, axes in report.summary.items()}
         label = f"share of pairs with {self.baseline}"
-        return {
-            f"against {self.baseline}": shares(bars, label=label),
-            "win rates": intervals(report.summary, ("rate", "length_controlled"), label="win rate"),
-            "the judge": intervals(report.summary, _BIASES, label="share"),
+        told = [axis for axis in _BIASES if any(axes[axis].n for axes in report.summary.values())]
+        drawn = {"win rates": ("win rate", ["rate", "length_controlled"]), "the judge": ("share", told)}
+        return {f"against {self.baseline}": shares(bars, label=label)} | {
+            title: intervals(report.summary, axes, label=unit, order=order)
+            for title, (unit, axes) in drawn.items()
+            if axes
         }
 
 
