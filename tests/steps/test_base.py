@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from fairlead.errors import UnknownNameError
 from fairlead.recipe import load
 from fairlead.recipe.identity import identify
 from fairlead.steps.base import Use, model_uses
@@ -55,3 +58,36 @@ def test_a_step_is_another_one_when_a_file_of_its_decoder_changes(tmp_path):
     first = of("be brief.", "{{ prompt }}")
     assert of("be brief.", "{{ prompt }}") == first
     assert len({first, of("be kind.", "{{ prompt }}"), of("be brief.", "Mend: {{ prompt }}")}) == 3
+
+
+EVALUATION = """\
+title: t
+steps:
+  - id: sft
+    train: {{model: harbor:base-300k, data: "harbor:demonstrations?n=9", learning_rate: {rate}}}
+  - id: evaluation
+    evaluate:
+      models: {{base: harbor:base-300k, other: harbor:aligned-300k}}
+      data: harbor:test?n=2
+      evaluators: [{{name: pairwise_judge, baseline: base, judge: "{judge}", text: {text}}}]
+"""
+
+
+def test_an_evaluation_is_another_one_when_its_judge_changes(tmp_path):
+    text, path = tmp_path / "ask.jinja", tmp_path / "r.yaml"
+
+    def of(judge: str, rate: str = "1e-3", asked: str = "{{ a }} or {{ b }}?") -> str:
+        text.write_text(asked, encoding="utf-8")
+        path.write_text(EVALUATION.format(rate=rate, judge=judge, text=text), encoding="utf-8")
+        return identify(load(path).steps)["evaluation"].fingerprint
+
+    shipped, trained = of("harbor:base-300k"), of("@sft")
+    assert of("harbor:base-300k", rate="2e-3") == shipped != trained
+    assert len({shipped, trained, of("@sft", rate="2e-3"), of("@sft", asked="{{ b }} or {{ a }}?")}) == 4
+
+
+def test_a_judge_that_is_not_there_is_found_before_anything_runs(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(EVALUATION.format(rate="1e-3", judge="@sftt", text="null"), encoding="utf-8")
+    with pytest.raises(UnknownNameError, match=r"r\.yaml:9: unknown step 'sftt'"):
+        load(path)
