@@ -32,7 +32,12 @@ NASTY = (
 contents = st.one_of(
     st.sampled_from(NASTY),
     st.lists(st.sampled_from([*NASTY, *"ab .,\n'", "captain ", "The river"]), min_size=1, max_size=4).map("".join),
-    st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Co", "Cc")), min_size=1, max_size=12),
+    # Special tokens, which are refused and tested elsewhere, begin with one of these signs.
+    st.text(
+        st.characters(codec="utf-8", exclude_categories=("Cs", "Co", "Cc"), exclude_characters="<["),
+        min_size=1,
+        max_size=12,
+    ),
 ).filter(lambda text: text.strip() and not any(s in text for style in STYLES.values() for s in style.specials))
 
 
