@@ -132,6 +132,10 @@ class _Server:
             raise RefusedError(
                 401, "the API key is missing or wrong", code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
             )
+        if not self.keys and not _is_here(request.url.hostname or ""):
+            # A page of somebody else's could have its own name point to this machine.
+            message = f"without keys this server answers to names of this machine, not to {request.url.hostname!r}"
+            raise RefusedError(403, message, code="wrong_host")
 
     async def _served(self, name: str, asked: Sequence[Method] = ()) -> Served:
         try:
@@ -201,6 +205,11 @@ class _Server:
         if ignored:
             response.headers["X-Ignored"] = ", ".join(ignored).encode("unicode_escape").decode()[:_HEADER]
         return response
+
+
+def _is_here(name: str) -> bool:
+    """Whether a host name is this machine's, or one that nobody can register: a single word."""
+    return "." not in name or name.startswith("127.") or name.endswith(".localhost")
 
 
 async def _http_error(_: Request, error: HTTPException) -> JSONResponse:

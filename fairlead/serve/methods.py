@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 import typing
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -78,6 +79,7 @@ class Methods:
         self.served = {name: Served.of(engine) for name, engine in engines.items()}
         self.rows = rows
         self._made: OrderedDict[str, Served] = OrderedDict()
+        self._lock = threading.Lock()
 
     def find(self, model: str, asked: Sequence[Method] = ()) -> Served:
         """Return who answers a request; of several methods the first is the outermost.
@@ -90,21 +92,24 @@ class Methods:
         if not asked:
             return served
         key = json.dumps([model, [one.model_dump(exclude={"return_stats"}) for one in asked]], sort_keys=True)
-        if key not in self._made:
-            engine = served.engine
-            for number, one in reversed(list(enumerate(asked))):
-                place = f"steering.{number}" if len(asked) > 1 else "steering"
-                inner = engine if one.profile is None else self._served(one.profile, f"{place}.profile").engine
-                engine = self._applied(one, inner, place)
-            rows = getattr(engine, "rows_per_answer", 1)
-            if rows > self.rows:
-                what = f"an answer would take {rows} rows of the model"
-                raise UsageError(what, place="steering", fix=f"use at most {self.rows}")
-            self._made[key] = Served.of(engine)
-            if len(self._made) > _KEPT:
-                self._made.popitem(last=False)
-        self._made.move_to_end(key)
-        return self._made[key]
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = Served.of(self._nested(served.engine, asked))
+                if len(self._made) > _KEPT:
+                    self._made.popitem(last=False)
+            self._made.move_to_end(key)
+            return self._made[key]
+
+    def _nested(self, engine: Engine, asked: Sequence[Method]) -> Engine:
+        for number, one in reversed(list(enumerate(asked))):
+            place = f"steering.{number}" if len(asked) > 1 else "steering"
+            inner = engine if one.profile is None else self._served(one.profile, f"{place}.profile").engine
+            engine = self._applied(one, inner, place)
+        rows = getattr(engine, "rows_per_answer", 1)
+        if rows > self.rows:
+            what = f"an answer would take {rows} rows of the model"
+            raise UsageError(what, place="steering", fix=f"use at most {self.rows}")
+        return engine
 
     def _served(self, name: str, place: str) -> Served:
         if name not in self.served:

@@ -23,6 +23,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
 _REFUSALS = {
     400: "The request is wrong; `param` names the field",
     401: "The API key is missing or wrong",
+    403: "A server without keys was asked under a name that is not this machine's",
     404: "There is no such model",
     405: "The path has no such method",
     413: "The request is too large",
@@ -95,14 +96,14 @@ class _Operations:
 
     def get(self, name: str, about: str, reply: type[BaseModel] | None, *refusals: int, open_: bool = False) -> Any:
         content = {"text/plain": {"schema": {"type": "string"}}} if reply is None else _json(reply)
-        refused = [*refusals, 401] if self.keys and not open_ else refusals
+        refused = refusals if open_ else [*refusals, 401 if self.keys else 403]
         return self._operation(name, about, content, refused, open_)
 
     def post(
         self, name: str, about: str, request: type[BaseModel], reply: type[BaseModel], chunk: type[BaseModel]
     ) -> Any:
         content = {**_json(reply), "text/event-stream": {"itemSchema": _event(chunk)}}
-        refused = [400, 404, 413, 429, 500, 502, 504, *([401] if self.keys else [])]
+        refused = [400, 404, 413, 429, 500, 502, 504, 401 if self.keys else 403]
         body = {"required": True, "content": _json(request)}
         told = self._operation(name, about, content, refused, False)
         told["responses"]["200"]["headers"] = {"X-Ignored": _IGNORED}

@@ -149,6 +149,13 @@ def test_what_is_wrong_is_named(running, steering, model, status, param):
     assert (answer.status_code, answer.json()["error"]["param"][: len(param)]) == (status, param), answer.text
 
 
+def test_a_server_without_keys_answers_to_this_machines_names_alone(running):
+    for name, status in (("127.0.0.1:8000", 200), ("localhost", 200), ("evil.example", 403)):
+        answer = httpx.get(f"{running.url}/v1/models", headers={"Host": name}, trust_env=False)
+        assert answer.status_code == status
+    assert answer.json()["error"]["code"] == "wrong_host"
+
+
 def test_settings_of_served_methods_are_told(client):
     (nudged,) = [model for model in client.models.list() if model.id == "nudged"]
     told = nudged.model_extra["fairlead"]
