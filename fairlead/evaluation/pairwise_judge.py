@@ -101,7 +101,7 @@ class PairwiseJudge(Judging):
         `first_slot` (the answer shown first wins; .5 is unbiased), `prefers_longer`, `prefers_list`; then
         `length_controlled`, the rate at equal lengths; `arena`, where far better counts three times;
         `self_preference` of an engine that is on the panel. Rows: id, engine, sample, these but the last three, and
-        the points, status and reply of either order.
+        the points, status and reply of either order, both answers, and who judged.
         """
         from fairlead.engines import engine
 
@@ -120,7 +120,8 @@ class PairwiseJudge(Judging):
             for role in list(tables)[1:]:
                 points = [_mean(self._points(*found)) for found in tables[role]]
                 rows = [row | {role.replace(" ", "_"): p} for row, p in zip(rows, points, strict=True)]
-            report.rows += rows
+            signed = {"baseline": self.baseline, "judge": judges["judge"].fingerprint[:12]}
+            report.rows += [row | signed for row in rows]
             report.summary[name] = self._summary(name, rows, pairs, report)
         self._explain(judges, report)
         report.figures = self._figures(report, list(engines))

@@ -18,6 +18,7 @@ from fairlead.errors import DataError, EngineError, UnknownNameError, Unsupporte
 from fairlead.evaluation import preferences
 from fairlead.evaluation.pairs import Pair, pair_slots, reference_answers
 from fairlead.evaluation.pairwise_judge import PairwiseJudge
+from fairlead.evaluation.preferences.files import read_verdicts
 from fairlead.evaluation.reward_judge import RewardJudge
 
 
@@ -214,6 +215,14 @@ def test_length_and_biases_are_those_of_the_verdict_tables():
     calls = np.concatenate([1 - straight, swapped])
     assert found["first_slot"].value == pytest.approx(preferences.first_slot_rate(calls).value)
     assert found["rate"].value == pytest.approx(preferences.win_rate(points).rate.value)
+
+
+def test_rows_can_be_read_as_verdicts(tmp_path):
+    report = PairwiseJudge(baseline="short", judge=Scripted(longer))(ENGINES, rows(4))
+    report.save(tmp_path, "judged")
+    found = read_verdicts(str(tmp_path / "judged.parquet"))
+    assert (found.baseline, found.judge, found.model) == (["short"] * 4, ["scripted"] * 4, ["long"] * 4)
+    assert found.points.tolist() == found.straight.tolist() == [1.0] * 4
 
 
 def test_a_panel_tells_who_likes_itself():
