@@ -35,6 +35,9 @@ def verdicts(
     reference: Annotated[
         str | None, Parameter(help="CSV of AlpacaEval's items, for its win rate at equal lengths.")
     ] = None,
+    c: Annotated[
+        float, Parameter(help="Inverse strength of the penalty at equal lengths; AlpacaEval cross-validates it.")
+    ] = 21.5443,
     out: Annotated[str | None, Parameter(help="Folder for the report: JSON, Parquet, figures.")] = None,
     resamples: Annotated[int, Parameter(help="Fits behind the intervals of ratings and at equal lengths.")] = 1000,
     confidence: Annotated[float, Parameter(help="Coverage of the intervals.")] = 0.95,
@@ -65,6 +68,7 @@ def verdicts(
         read_verdicts(files),
         people=None if people is None else read_verdicts(people),
         reference=None if reference is None else LengthReference.read(reference),
+        c=c,
         resamples=resamples,
         confidence=confidence,
         seed=seed,

@@ -76,6 +76,7 @@ def test_a_report_of_its_own_can_be_summarised(fairlead, annotations):
         (["absent.json"], "no such file"),
         (["annotations.json", "--resamples", "-1"], "resamples is -1"),
         (["annotations.json", "--confidence", "2"], "confidence is 2"),
+        (["annotations.json", "--c", "0"], "c is 0"),
         (["annotations.json", "--reference", "absent.csv"], "cannot be read"),
     ],
 )
@@ -102,3 +103,8 @@ def test_alpaca_eval(fairlead, shared_data):
     code, out, _ = fairlead(str(folder / "preferences.jsonl.gz"), *reference, "--resamples", "20", "--json")
     assert code == 0
     assert json.loads(out)["summary"]["claude"]["length_controlled"]["value"] == pytest.approx(0.27244, abs=1e-5)
+    code, out, _ = fairlead(
+        str(folder / "preferences.jsonl.gz"), *reference, "--c", "2.7826", "--resamples", "0", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["summary"]["claude"]["length_controlled"]["value"] == pytest.approx(0.27290, abs=1e-5)
