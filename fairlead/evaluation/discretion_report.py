@@ -256,5 +256,5 @@ def _table(values: np.ndarray, names: Sequence[str], label: str) -> str:
         plot.set_xlim(-0.6, size - 0.4)
         plot.set_ylim(size - 0.4, -0.6)
         plot.grid(visible=False)
-        plot.set_xlabel("percent of conflicts that the row's principle wins over the column's")
+        plot.set_xlabel("% of conflicts that the row wins")
         return canvas.svg()

@@ -123,12 +123,14 @@ def test_intervals_hold_their_estimates(name):
 
 
 def test_one_record_is_enough(name, tmp_path):
-    report = build(name)(ENGINES, pairs(1))
+    evaluator = build(name)
+    report = evaluator(ENGINES, pairs(1))
     assert report.summary
     assert saved(report, tmp_path)
     for axes in report.summary.values():
         for e in axes.values():
-            assert e.n <= 1
+            # A questionnaire has items of its own.
+            assert e.n <= 1 or not getattr(evaluator, "reads_records", True)
             assert math.isnan(e.low) or e.low <= e.value <= e.high
 
 
