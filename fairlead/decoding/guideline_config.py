@@ -30,10 +30,10 @@ class RetrieverConfig:
     """Share of the library's requests that is kept for evaluation where there is no `evaluation_data`."""
     encoders: Literal["two", "one"] = "two"
     """Whether requests and guidelines have an encoder each, as in the paper, or share one."""
-    pooling: Pooling | None = None
+    pooling: Literal["cls", "mean", "last"] | None = None
     """What becomes of a text's hidden states: the first (cls), as in the paper, their mean, or the last; by default
     what the model's folder says, else cls. Causal models want mean or last."""
-    similarity: Similarity = "dot"
+    similarity: Literal["dot", "cosine"] = "dot"
     """How vectors are compared; dot is the paper's. Scores of cosine stay within -1 and 1, so they suit a threshold."""
     scale: float | None = None
     """What similarities are multiplied by in the loss; by default 1 for dot (the paper's) and 20 for cosine."""
