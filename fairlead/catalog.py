@@ -88,6 +88,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("branching_factor", "evaluator", "fairlead.evaluation.branching_factor:BranchingFactor", "2506.17871", "how many next tokens a model really considers, over whole answers and along them"),
     Entry("length", "evaluator", "fairlead.evaluation.length:Length", "", "completion lengths and finish reasons"),
     Entry("rules", "evaluator", "fairlead.evaluation.rules:Rules", "", "share of verifiable constraints that answers follow, strictly and loosely, and pass@k"),
+    Entry("length_following", "evaluator", "fairlead.evaluation.length_following:LengthFollowing", "", "how near the length of answers comes to the length asked for, by how much was asked for"),
     Entry("diversity", "evaluator", "fairlead.evaluation.diversity:Diversity", "2310.06452", "how different answers are, to one prompt and across prompts: distinct n-grams, self-BLEU, embedding spread"),
     Entry("decoder_stats", "evaluator", "fairlead.evaluation.decoder_stats:DecoderStats", "", "means of the numbers that decoding methods tell beside their answers: forwards, rounds, shares by source"),
     Entry("pair_accuracy", "evaluator", "fairlead.evaluation.pair_accuracy:PairAccuracy", "", "share of held-out pairs whose preferred answer an engine finds likelier, beside 'the longer wins'"),

@@ -11,6 +11,7 @@ from fairlead.errors import UsageError
 from fairlead.evaluation.statistics import (
     estimate_difference,
     estimate_mean,
+    estimate_quantile,
     estimate_rate,
     estimate_ratio,
     is_binary,
@@ -123,3 +124,14 @@ def test_shares_of_several_samples_are_no_plain_rate():
 def test_a_mean_of_equal_values_has_no_width():
     found = estimate_mean([0.3, 0.3, 0.3])
     assert found.value == found.low == found.high
+
+
+def test_a_quantile_has_an_interval_around_it():
+    values = np.arange(101.0)
+    found = estimate_quantile([*values, np.nan], 0.25)
+    assert (found.value, found.n) == (25, 101)
+    assert 5 < found.low < 25 < found.high < 45
+    assert math.isnan(estimate_quantile([3.0], 0.5).low)
+    assert estimate_quantile([], 0.5).n == 0
+    with pytest.raises(UsageError, match="quantile"):
+        estimate_quantile(values, 1.5)
