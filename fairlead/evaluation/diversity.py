@@ -90,7 +90,9 @@ class Diversity:
         across = (*(f"across_distinct_{n}" for n in self.orders), "across_spread")
         bleus = {name: [row["self_bleu"] for row in report.rows if row["engine"] == name] for name in report.summary}
         report.figures = {
-            "answers to one prompt": intervals(report.summary, within, label="self BLEU: higher is more alike; others: more different"),
+            "answers to one prompt": intervals(
+                report.summary, within, label="self BLEU: higher is more alike; others: more different"
+            ),
             "from prompt to prompt": intervals(report.summary, across, label="higher is more different"),
             "self BLEU per prompt": distribution(bleus, label="self-BLEU", unit="share of prompts"),
         }
