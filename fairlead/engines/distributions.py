@@ -246,10 +246,14 @@ def _likeliest(logits: Tensor, count: int) -> Tensor:
     """Return the ids of the `count` likeliest tokens, [M, count]; of equal ones the first, on every device."""
     if count == 0:
         return torch.empty(len(logits), 0, dtype=torch.int64, device=logits.device)
-    last = logits.topk(count, dim=-1).values[:, -1:]
-    above, equal = logits > last, logits == last
-    kept = above | (equal & (equal.cumsum(-1) <= count - above.sum(-1, keepdim=True)))
-    ids = kept.nonzero()[:, 1].view(len(logits), count)
+    values, ids = logits.topk(count, dim=-1)
+    last = values[:, -1:]
+    equal = logits == last
+    if (equal.sum(-1) > (values == last).sum(-1)).any():
+        wanted = (values == last).sum(-1, keepdim=True)
+        kept = (logits > last) | (equal & (equal.cumsum(-1) <= wanted))
+        ids = kept.nonzero()[:, 1].view(len(logits), count)
+    ids = ids.sort(dim=-1).values
     return ids.gather(-1, logits.gather(-1, ids).argsort(dim=-1, descending=True, stable=True))
 
 
@@ -260,12 +264,19 @@ def _nucleus(probs: Tensor, entropy: Tensor, picked: Tensor, top_p: float) -> di
         inside = torch.ones_like(entropy, dtype=torch.bool)
         return {"kept": everything, "kept_entropy": entropy, "kept_logprob": picked, "inside": inside}
     wanted = top_p - _ROUNDING
-    top = before = probs.double()
-    for size in (min(_HEAD, probs.shape[-1]), probs.shape[-1]):
-        top = probs.topk(size, dim=-1).values.double()
-        before = top.cumsum(-1) - top
-        if ((before + top)[:, -1] >= wanted).all():
-            break
+    top = probs.topk(min(_HEAD, probs.shape[-1]), dim=-1).values.double()
+    found = _within(top, picked, wanted)
+    (rows,) = (top.sum(-1) < wanted).nonzero(as_tuple=True)
+    if len(rows):
+        whole = probs[rows].sort(dim=-1, descending=True).values.double()
+        for name, values in _within(whole, picked[rows], wanted).items():
+            found[name][rows] = values
+    return found
+
+
+def _within(top: Tensor, picked: Tensor, wanted: float) -> dict[str, Tensor]:
+    """Look at the first of the falling probabilities [M, K] that reach `wanted`, or at all if they do not."""
+    before = top.cumsum(-1) - top
     count = (before < wanted).sum(-1, keepdim=True)
     kept = torch.arange(top.shape[-1], device=top.device) < count
     mass = torch.where(kept, top, 0.0).sum(-1)
@@ -298,15 +309,23 @@ def _read(readings: Sequence[Reading], groups: Sequence[list[Group]], view: View
             fix="compare models of one tokenizer and embedding size",
         )
     step = max(1, ELEMENTS // sizes[0])
-    parts: list[list[dict[str, np.ndarray]]] = [[] for _ in readings]
+    # Made before the loop: small results that outlive it would leave holes among its large tensors.
+    found = [_empty(len(targets), min(view.top_k, sizes[0])) for _ in readings]
     for start in range(0, len(targets), step):
         part = slice(start, start + step)
         logits = [head.tile(own[part], 0, len(head.weight)).to(targets.device) for head, own in zip(heads, states)]
-        for side, told in zip(parts, tell(logits, targets[part], view)):
-            side.append({name: values.cpu().numpy() for name, values in told.items()})
-    return [
-        TokenStats(**{f.name: np.concatenate([p[f.name] for p in side]) for f in fields(TokenStats)}) for side in parts
-    ]
+        for stats, told in zip(found, tell(logits, targets[part], view)):
+            for name, values in told.items():
+                getattr(stats, name)[part] = values.cpu().numpy()
+    return found
+
+
+def _empty(tokens: int, top_k: int) -> TokenStats:
+    whole = {"rank": np.int32, "kept": np.int32, "inside": np.bool_, "top_ids": np.int32}
+    shapes = {
+        name: (tokens, top_k) if name.startswith("top_") else (tokens,) for name in (f.name for f in fields(TokenStats))
+    }
+    return TokenStats(**{name: np.empty(shape, whole.get(name, np.float32)) for name, shape in shapes.items()})
 
 
 def _group(rows: Sequence[tuple[tuple[int, ...], ...]], side: int) -> Group:

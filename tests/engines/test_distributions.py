@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,12 +228,40 @@ class Largest(TorchDispatchMode):
 def test_no_tensor_of_tokens_by_vocabulary_is_made(monkeypatch):
     tokenizer, vocabulary = build_tokenizer(), 20_000
     sides = [Local(build("llama", vocabulary, hidden_size=16), tokenizer) for _ in range(2)]
-    answers = [np.random.default_rng(k).integers(10, 300, 100).tolist() for k in range(20)]
-    monkeypatch.setattr(distributions, "ELEMENTS", 40 * vocabulary)
-    prompts = [f"ship {k}" for k in range(20)]
+    answers = [np.random.default_rng(k).integers(10, 300, 40).tolist() for k in range(10)]
+    monkeypatch.setattr(distributions, "ELEMENTS", 20 * vocabulary)
+    prompts = [f"ship {k}" for k in range(10)]
     with Largest() as largest:
         sides[0].token_stats_beside(sides[1], prompts, prompts, answers, View(top_p=0.9, top_k=10))
-    assert largest.elements <= 40 * vocabulary < 2000 * vocabulary / 40
+    assert largest.elements <= 20 * vocabulary == 400 * vocabulary / 20
+
+
+MEMORY = """
+import resource, sys
+import numpy as np
+sys.path.insert(0, {tests!r})
+from tiny_models import build, build_tokenizer
+from fairlead.engines import distributions
+from fairlead.engines.local import Local
+
+distributions.ELEMENTS = 1 << 18
+engine = Local(build("llama", {vocabulary}, hidden_size=16, max_position_embeddings=512), build_tokenizer())
+prompts = [f"ship {{k}}" for k in range(10)]
+answers = [np.random.default_rng(k).integers(10, 300, 60).tolist() for k in range(10)]
+view = distributions.View(top_k=10)
+engine.token_stats(prompts[:1], [answers[0][:20]], view)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+engine.token_stats_beside(engine, prompts, prompts, answers, view)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_does_not_grow_with_tokens_by_vocabulary():
+    vocabulary = 30_000
+    program = MEMORY.format(tests=str(Path(__file__).parents[1]), vocabulary=vocabulary)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    grown = int(done.stdout.split()[-1]) * 1024
+    assert grown < 600 * vocabulary * 4 / 2
 
 
 def test_other_tokenizers_are_refused(pair):
