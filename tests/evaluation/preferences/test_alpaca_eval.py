@@ -143,6 +143,11 @@ def test_length_and_model_alone(models, name):
     assert 100 * found.rate.value == pytest.approx(rate, abs=1e-6)
 
 
+def test_published_weights_give_the_published_win_rate(models, reference):
+    published = replace(models["claude"].controlled(reference), weights=(0, 0.9762, -1.2349))
+    assert 100 * published.at(0) == pytest.approx(27.290, abs=0.001)
+
+
 def test_two_models_against_each_other(models, reference):
     fits = (models[name].controlled(reference) for name in ("claude", "vicuna-7b"))
     claude, vicuna = (
