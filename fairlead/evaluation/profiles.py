@@ -37,6 +37,10 @@ class Profile:
     drawn_centred: np.ndarray
     """[R, D]: of every resample."""
 
+    def scores(self, centred: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scores [D] and those of every resample [R, D]."""
+        return (self.centred, self.drawn_centred) if centred else (self.mean, self.drawn_mean)
+
     def estimate(self, drawn: np.ndarray, value: float, n: int, confidence: float) -> Estimate:
         """Return a number with the interval of its resamples [R]; a number from one item has none."""
         known = drawn[~np.isnan(drawn)]
@@ -120,18 +124,21 @@ def failed_attention(answers: Sequence[ItemAnswer]) -> list[str]:
     ]
 
 
-def to_target(profile: Profile, target: Mapping[str, float], confidence: float) -> dict[str, Estimate]:
-    """Return `distance` (Euclidean), `cosine` and `rank_correlation` (Spearman) of a centred profile to a target.
+def to_target(
+    profile: Profile, target: Mapping[str, float], confidence: float, *, centred: bool = True
+) -> dict[str, Estimate]:
+    """Return `distance` (Euclidean), `cosine` and `rank_correlation` (Spearman) of a profile to a target.
 
-    Over the target's dimensions that have a score.
+    Over the target's dimensions that have a score; of the mean scores where they are not to be centred.
     """
+    own, every = profile.scores(centred)
     places = [i for i, name in enumerate(profile.dimensions) if name in target]
     wanted = np.array([target[profile.dimensions[i]] for i in places])
     n = int(profile.items[places].sum())
     found = {}
     for axis, measure in _MEASURES.items():
-        value = measure(profile.centred[places], wanted) if places else float("nan")
-        drawn = np.array([measure(row[places], wanted) for row in profile.drawn_centred])
+        value = measure(own[places], wanted) if places else float("nan")
+        drawn = np.array([measure(row[places], wanted) for row in every])
         found[axis] = profile.estimate(drawn, value, n, confidence)
     return found
 
@@ -141,10 +148,10 @@ def chance_of_rank(profile: Profile, target: Mapping[str, float], seed: int) -> 
     from scipy import stats
 
     places = [i for i, name in enumerate(profile.dimensions) if name in target]
-    if len(places) < 3:
-        return float("nan")
     own = stats.rankdata(profile.centred[places])
     wanted = stats.rankdata([target[profile.dimensions[i]] for i in places])
+    if len(places) < 3 or len(set(wanted)) == 1:
+        return float("nan")
     rng = np.random.default_rng(seed)
     orders = rng.permuted(np.tile(own, (_ORDERS, 1)), axis=1)
     return float((orders @ wanted >= own @ wanted - 1e-9).mean())

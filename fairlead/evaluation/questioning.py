@@ -284,7 +284,7 @@ def notes_on_answers(name: str, items: Sequence[ItemAnswer], answered: Sequence[
     silent = list(dict.fromkeys(item.item.id for item in items if item.chances is None))
     if silent:
         notes.append(f"{name}: {len(silent)} items have no answer at all and no score: {listed(silent)}")
-    masses = [one.mass for one in answered if not np.isnan(one.mass)]
+    masses = [one.mass for one in answered if one.variant.labels and not np.isnan(one.mass)]
     if masses and np.mean(masses) < _LITTLE_MASS:
         share = f"{np.mean(masses):.2g}"
         notes.append(

@@ -36,7 +36,9 @@ class Values(Questioning):
     """The values that every engine states, with how steadily it states them, and those that its answers show."""
 
     target: dict[str, float] = field(default_factory=dict)
-    """dimension -> centred score that is aimed at; adds distances to it."""
+    """dimension -> score that is aimed at; adds distances to it."""
+    centre: bool = True
+    """Whether distances and differences are of centred scores, as for values that compete; else of mean scores."""
     baseline: str | None = None
     """An engine whose profile is taken from the others', item by item."""
     mismatch: bool = False
@@ -141,7 +143,7 @@ class Values(Questioning):
         if missing:
             report.notes.append(f"{name}: no score for {', '.join(missing)}")
         if self.target and profile.dimensions:
-            found |= to_target(profile, self.target, self.confidence)
+            found |= to_target(profile, self.target, self.confidence, centred=self.centre)
             chance = chance_of_rank(profile, self.target, self.seed)
             if not np.isnan(chance):
                 report.notes.append(f"{name}: of random orders of the dimensions {chance:.3f} fit the target as well")
@@ -155,7 +157,8 @@ class Values(Questioning):
             if profile.dimensions != before.dimensions or (profile.items != before.items).any():
                 report.notes.append(f"{name}: no difference to {self.baseline}: they have answers to different items")
                 continue
-            gaps, drawn = profile.centred - before.centred, profile.drawn_centred - before.drawn_centred
+            (own, every), (old, each) = profile.scores(self.centre), before.scores(self.centre)
+            gaps, drawn = own - old, every - each
             for i, dimension in enumerate(profile.dimensions):
                 gap = profile.estimate(drawn[:, i], float(gaps[i]), int(profile.items[i]), self.confidence)
                 report.summary[name][f"difference.{dimension}"] = gap

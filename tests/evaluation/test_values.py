@@ -57,6 +57,15 @@ def test_distances_to_a_target():
         assert found[axis].low <= found[axis].value <= found[axis].high
 
 
+def test_scores_that_do_not_compete_need_no_centre():
+    twice = {"benevolence": 6.0, "power": 1.0}
+    found = summary(values(target=twice, centre=False), person(ANSWERS))
+    assert found["distance"].value == pytest.approx(0.5)
+    assert summary(values(target=twice), person(ANSWERS))["distance"].value > 3
+    report = values(baseline="one", centre=False)({"one": person([1] * 21), "two": person([6] * 21)}, rows(1))
+    assert report.summary["two"]["difference.power"].value == pytest.approx(5)
+
+
 def test_a_scale_that_runs_the_other_way_turns_the_profile_round():
     backwards = {**PVQ, "options": SIX[::-1], "values": [6, 5, 4, 3, 2, 1]}
     assert summary(values(questionnaire=backwards), person(ANSWERS, SIX))["centred.power"].value < -2
