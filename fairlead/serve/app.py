@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 import queue
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -132,9 +133,11 @@ class _Server:
             raise RefusedError(
                 401, "the API key is missing or wrong", code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
             )
-        if not self.keys and not _is_here(request.url.hostname or ""):
+        host = request.headers.get("host", "")
+        host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        if not self.keys and not _is_here(host):
             # A page of somebody else's could have its own name point to this machine.
-            message = f"without keys this server answers to names of this machine, not to {request.url.hostname!r}"
+            message = f"without keys this server answers to names of this machine, not to {host!r}"
             raise RefusedError(403, message, code="wrong_host")
 
     async def _served(self, name: str, asked: Sequence[Method] = ()) -> Served:
@@ -208,8 +211,17 @@ class _Server:
 
 
 def _is_here(name: str) -> bool:
-    """Whether a host name is this machine's, or one that nobody can register: a single word."""
-    return "." not in name or name.startswith("127.") or name.endswith(".localhost")
+    """Whether a host is this machine's own name, or none that somebody could register: a single word, or an address."""
+    return "." not in name or name.endswith(".localhost") or _is_number(name)
+
+
+def _is_number(name: str) -> bool:
+    """Whether a host is an address, which nobody can have point elsewhere."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 async def _http_error(_: Request, error: HTTPException) -> JSONResponse:
