@@ -231,6 +231,8 @@ def test_no_tensor_of_tokens_by_vocabulary_is_made(monkeypatch):
     answers = [np.random.default_rng(k).integers(10, 300, 40).tolist() for k in range(10)]
     monkeypatch.setattr(distributions, "ELEMENTS", 20 * vocabulary)
     prompts = [f"ship {k}" for k in range(10)]
+    # A model's output head is checked once, on a few tokens.
+    sides[0].token_stats_beside(sides[1], prompts[:1], prompts[:1], [[20]], View())
     with Largest() as largest:
         sides[0].token_stats_beside(sides[1], prompts, prompts, answers, View(top_p=0.9, top_k=10))
     assert largest.elements <= 20 * vocabulary == 400 * vocabulary / 20
