@@ -7,9 +7,11 @@ import importlib.util
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +28,9 @@ __all__ = ["Harness", "read_results"]
 
 _TOLD = 15
 """Last lines of the harness's own words in an error."""
+_START_SECONDS = 300.0
+"""A server that has not started by then will not."""
+_RUNNING = re.compile(r"running on (http://\S+)")
 _NOT_METRICS = ("alias", "sample_len", "name")
 
 
@@ -112,7 +117,7 @@ class Harness:
 
         folder.mkdir(parents=True, exist_ok=True)
         draft, log = folder / "draft", folder / "harness.log"
-        with _reachable(name, model, self.dtype) as (kind, arguments), log.open("w", encoding="utf-8") as told:
+        with _reachable(name, model, self.dtype, folder) as (kind, arguments), log.open("w", encoding="utf-8") as told:
             command = [sys.executable, "-m", "lm_eval", "run", "--model", kind, "--model_args", json.dumps(arguments)]
             command += ["--tasks", ",".join(self.tasks), "--output_path", str(draft), "--log_samples"]
             command += ["--seed", str(self.seed)]
@@ -124,13 +129,11 @@ class Harness:
                 ("--limit", self.limit),
             ):
                 command += [] if value is None else [flag, str(value)]
-            # A decoder of this process may hold its threads.
             done = subprocess.run(
                 command, stdout=told, stderr=subprocess.STDOUT, env={**os.environ, "TOKENIZERS_PARALLELISM": "false"}
             )
         if done.returncode:
-            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-_TOLD:]
-            what = f"lm-evaluation-harness ended with {done.returncode}:\n    " + "\n    ".join(last)
+            what = _ending(f"lm-evaluation-harness ended with {done.returncode}", log)
             raise EngineError(what, place=f"{name}, {log}", fix="check the tasks' names and what they need")
         for file in draft.rglob("*.json*"):
             file.rename(folder / file.name)
@@ -138,10 +141,9 @@ class Harness:
 
 
 @contextmanager
-def _reachable(name: str, model: Answerer, dtype: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _reachable(name: str, model: Answerer, dtype: str, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Give the harness's kind of model and its arguments."""
     from fairlead import models
-    from fairlead.steps.answering import open_engine
 
     if isinstance(model, str) and model.startswith(("http://", "https://")):
         url, _, served = model.partition("#")
@@ -153,10 +155,33 @@ def _reachable(name: str, model: Answerer, dtype: str) -> Iterator[tuple[str, di
             raise UsageError(what, place=f"harness.models.{name}", fix="merge it first, with an `export` step")
         yield "hf", {"pretrained": str(place), "dtype": dtype}
     else:
-        from fairlead.serve.background import serving
-
-        with serving({name: open_engine(model, dtype)}) as url:
+        with _served(name, model, dtype, folder) as url:
             yield "local-chat-completions", _remote(url, name)
+
+
+@contextmanager
+def _served(name: str, method: Mapping[str, Any], dtype: str, folder: Path) -> Iterator[str]:
+    """Serve a decoding method in a process of its own; give the address."""
+    specs, log = folder / "served.json", folder / "served.log"
+    specs.write_text(json.dumps({name: method}), encoding="utf-8")
+    command = [sys.executable, "-m", "fairlead.cli", "serve", "--models", str(specs), "--port", "0", "--dtype", dtype]
+    with log.open("w", encoding="utf-8") as told:
+        server = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT)
+    try:
+        last = time.monotonic() + _START_SECONDS
+        while (found := _RUNNING.search(log.read_text(encoding="utf-8", errors="replace"))) is None:
+            if server.poll() is not None or time.monotonic() > last:
+                raise EngineError(_ending("the server does not start", log), place=f"{name}, {log}", fix="see there")
+            time.sleep(0.1)
+        yield f"{found[1]}/v1"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _ending(what: str, log: Path) -> str:
+    last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-_TOLD:]
+    return f"{what}:\n    " + "\n    ".join(last)
 
 
 def _remote(url: str, name: str) -> dict[str, Any]:
