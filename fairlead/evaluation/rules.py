@@ -5,6 +5,7 @@ Source: Zhou et al. 2023, "Instruction-Following Evaluation for Large Language M
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from fairlead.errors import DataError, UsageError
 from fairlead.evaluation.base import Estimate, Report
 from fairlead.evaluation.constraints import Constraint, follows, follows_loosely, parse
 from fairlead.evaluation.figures import intervals
+from fairlead.evaluation.ifeval import from_ifeval
 from fairlead.evaluation.samples import GREEDY, draw, prompts_of, sample_rows, texts
 from fairlead.evaluation.statistics import estimate_mean, estimate_rate, estimate_ratio, pass_at_k, per_prompt
 
@@ -35,7 +37,8 @@ class Rules:
     constraints: tuple[dict[str, Any], ...] = ()
     """Constraints on every answer: mappings of `check` and its fields."""
     column: str = "constraints"
-    """Column of the records with a list of more of them, for the answer to this record alone."""
+    """Column of the records with a list of more of them, for the answer to this record alone. Records of IFEval have
+    the columns `instruction_id_list` and `kwargs` instead."""
     pass_at: tuple[int, ...] = ()
     """For each k the chance that one of k answers follows all constraints strictly; k is at most `sampling.n`."""
     sampling: Sampling = GREEDY
@@ -68,11 +71,9 @@ class Rules:
             DataError: no records, or constraints of a record that cannot be read.
         """
         prompts = prompts_of(records)
-        asked = [self._constraints(record) for record in records]
-        free = sum(not found for found in asked)
-        report = Report({})
-        if free:
-            report.notes.append(f"{free} of {len(records)} records have no constraint and are left out")
+        unknown: Counter[str] = Counter()
+        asked = [self._constraints(record, unknown) for record in records]
+        report = Report({}, notes=_left_out(asked, unknown))
         for name, answers in draw(engines, prompts, self.sampling).items():
             said = texts(answers)
             strict, loose = (_followed(asked, said, check) for check in (follows, follows_loosely))
@@ -81,15 +82,19 @@ class Rules:
         _draw(report)
         return report
 
-    def _constraints(self, record: Any) -> _Checked:
-        own = record.extra.get(self.column)
-        shared = parse(self.constraints, place="rules.constraints")
-        if own is None:
-            return shared
+    def _constraints(self, record: Any, unknown: Counter[str]) -> _Checked:
+        """Return the constraints on the answer to a record: none if there is one that no check fits, counted."""
+        own, ids = record.extra.get(self.column), record.extra.get("instruction_id_list")
+        place = f"record {record.id}"
+        if own is None and ids is not None:
+            own, missing = from_ifeval(ids, record.extra.get("kwargs"), place=place)
+            if missing:
+                unknown[missing[0]] += 1
+                return ()
         try:
-            return shared + parse(own)
+            return parse(self.constraints) + (() if own is None else parse(own))
         except (DataError, UsageError) as error:
-            raise DataError(error.what, place=f"record {record.id}, column {self.column!r}", fix=error.fix) from error
+            raise DataError(error.what, place=f"{place}, column {self.column!r}", fix=error.fix) from error
 
     def _summary(self, asked: Sequence[_Checked], strict: list, loose: list) -> dict[str, Estimate]:
         options = {"confidence": self.confidence, "seed": self.seed}
@@ -109,6 +114,13 @@ class Rules:
         for k in self.pass_at:
             summary[f"pass_at_{k}"] = estimate_mean(_passes(whole[0], k), **options)
         return summary
+
+
+def _left_out(asked: Sequence[_Checked], unknown: Mapping[str, int]) -> list[str]:
+    notes = [f"{count} records have {name}, which is not checked here, and are left out" for name, count in
+             sorted(unknown.items())]  # fmt: skip
+    free = sum(not found for found in asked) - sum(unknown.values())
+    return notes + ([f"{free} of {len(asked)} records have no constraint and are left out"] if free else [])
 
 
 def _followed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from known import BASE, END, Unigram, rows
+from known import BASE, END, Row, Unigram, rows
 
 from fairlead.engines.base import Completion, FinishReason, Sampling
 from fairlead.errors import DataError, UsageError
@@ -93,6 +93,27 @@ def test_pass_at_k_follows_the_samples():
         assert found[f"pass_at_{k}"].value == pytest.approx(sum(pass_at_k(10, int(c), k) for c in right) / 20)
     assert found["pass_at_1"].value == pytest.approx(found["prompt_strict"].value)
     assert found["prompt_strict"].n == 20
+
+
+def test_records_of_ifeval_are_read():
+    def published(id, names, *arguments):
+        return Row(id, "q", extra={"instruction_id_list": names, "kwargs": list(arguments)})
+
+    records = [
+        published("a", ["punctuation:no_comma", "length_constraints:number_words"], None,
+                  {"num_words": 3, "relation": "less than", "keywords": None}),
+        published("b", ["detectable_format:json_format", "language:response_language"], {}, {"language": "de"}),
+        Row("c", "q"),
+    ]  # fmt: skip
+    report = Rules()({"told": Told(("sail, now",))}, records)
+    assert [row["prompt_strict"] for row in report.rows] == [0.0, None, None]
+    assert report.rows[0]["broken"] == "without"
+    assert report.notes == [
+        "1 records have language:response_language, which is not checked here, and are left out",
+        "1 of 3 records have no constraint and are left out",
+    ]
+    with pytest.raises(DataError, match=r"record d.*fit"):
+        Rules()({"told": Told(("sail",))}, [published("d", ["punctuation:no_comma"])])
 
 
 def test_what_cannot_be_checked_is_an_error():
