@@ -95,6 +95,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("discretion", "evaluator", "fairlead.evaluation.discretion:Discretion", "2502.10441", "what annotators prefer where principles agree, and which principle wins for them in conflicts"),
     Entry("values", "evaluator", "fairlead.evaluation.values:Values", "2308.12014", "which values a model states in a questionnaire, how steadily, which its answers show, how far from a target"),
     Entry("uncertainty", "evaluator", "fairlead.evaluation.uncertainty:Uncertainty", "2405.10301", "how sure an ensemble of rewards is of answers, and what it guarantees about the truth"),
+    Entry("attitude_scales", "evaluator", "fairlead.evaluation.attitude_scales:AttitudeScales", "2311.06025", "the attitude that a model states on a Likert scale: reverse items, every order of the options, what is no answer"),
     Entry("weak_to_strong_gap", "evaluator", "fairlead.evaluation.weak_to_strong_gap:WeakToStrongGap", "2410.12621", "share of the gap between a weak supervisor and a ceiling that students recover, and whose errors they copy"),
 )
 # fmt: on

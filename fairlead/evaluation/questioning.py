@@ -243,8 +243,10 @@ class ItemAnswer:
     """[K] shares of the options, of the item as it stands and its paraphrases; None where there is no answer."""
     scores: np.ndarray
     """Scores of the variants that have one."""
+    asked: int
+    """Replies to all its variants."""
     validity: float
-    """Share of replies that choose an option."""
+    """Share of them that choose an option."""
     mass: float
     """Mean probability that the answer is one of the options."""
     consistency: float
@@ -321,6 +323,7 @@ def _item_answer(questioning: Questioning, found: Sequence[Answered]) -> ItemAns
         persona=first.persona,
         chances=whole,
         scores=np.array(score),
+        asked=sum(one.asked for one in found),
         validity=sum(one.parsed for one in found) / sum(one.asked for one in found),
         mass=float(np.mean(masses)) if masses else float("nan"),
         consistency=_agree([one.chances for one in straight] + [_turned(one) for one in negated]),
