@@ -17,7 +17,7 @@ from fairlead.serve.app import Limits, create_app
 
 LOCAL = fairlead.engine("harbor:aligned-300k")
 NUDGED = fairlead.decoder("nudging", base="harbor:base-300k", nudger=LOCAL, draft_tokens=3)
-LIMITS = Limits(max_tokens=3, body_bytes=20_000)
+LIMITS = Limits(max_tokens=3)
 APP = create_app({"ship": LOCAL, "a/b+c": NUDGED}, limits=LIMITS)
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP)
 OPERATIONS = {found.ok().label: found.ok() for found in SCHEMA.get_all_operations()}
