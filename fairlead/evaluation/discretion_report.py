@@ -64,17 +64,20 @@ class Priority:
         won = wins(table, preferences)
         fitted = priorities(won, prior_sd)
         core = np.flatnonzero(np.isfinite(fitted.strength))
+        conflicts = in_conflict(table, preferences)
+        rows = conflicts.any(1)
+        table, preferences = table[rows], preferences[rows]
         rng = np.random.default_rng(seed)
         drawn, orders, patched = np.full((resamples, len(won)), np.nan), np.full((resamples, len(won)), np.nan), 0
         for r in range(resamples):
             counts = rng.multinomial(size, np.full(size, 1 / size)) if size else np.zeros(0)
-            again = wins(table, preferences, counts[clusters])
+            again = wins(table, preferences, counts[clusters][rows])
             whole = priorities(again, prior_sd)
             inside = whole if len(core) == len(won) else priorities(again[np.ix_(core, core)], prior_sd)
             if np.isinf(inside.strength).any():
                 inside, patched = priorities(again[np.ix_(core, core)], _FALLBACK_SD), patched + 1
             drawn[r, core], orders[r] = inside.strength, whole.order
-        return cls(fitted, drawn, orders, patched, in_conflict(table, preferences).sum(0), won)
+        return cls(fitted, drawn, orders, patched, conflicts.sum(0), won)
 
     def estimates(self, names: Sequence[str], confidence: float) -> dict[str, Estimate]:
         """Return the finite priorities by principle, in logits."""

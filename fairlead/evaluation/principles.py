@@ -81,9 +81,9 @@ def wins(principles: ArrayLike, annotator: ArrayLike, weights: ArrayLike | None 
     signs = _signs(principles)
     decided = np.sign(np.nan_to_num(np.asarray(annotator, dtype=np.float64)))
     counts = np.ones(len(signs)) if weights is None else np.asarray(weights, dtype=np.float64)
-    up, down = (signs > 0).astype(float), (signs < 0).astype(float)
-    first, second = (counts * (decided > 0))[:, None], (counts * (decided < 0))[:, None]
-    return up.T @ (first * down) + down.T @ (second * up)
+    # Seen from the side that the annotator takes, whoever speaks for it wins.
+    sided = signs * decided[:, None]
+    return (sided > 0).astype(float).T @ (counts[:, None] * (sided < 0))
 
 
 def in_conflict(principles: ArrayLike, annotator: ArrayLike) -> np.ndarray:
