@@ -42,6 +42,10 @@ class Metrics:
         pending.set_function(lambda: worker.pending)
 
 
+class _GivenUpError(Exception):
+    pass
+
+
 class EventStream(StreamingResponse):
     """Events for a client that has to take them."""
 
@@ -58,10 +62,12 @@ class EventStream(StreamingResponse):
                 async with asyncio.timeout(self.patience):
                     await send(message)
             except TimeoutError:
-                raise OSError("the client takes nothing") from None
+                raise _GivenUpError from None
 
         try:
             await super().stream_response(patient)
+        except _GivenUpError:
+            return  # a response without its end: the connection is closed
         finally:
             await self.events.aclose()
 
