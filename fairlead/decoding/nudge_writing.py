@@ -178,6 +178,7 @@ class Writing:
             full = len(line) >= answer.cap
             if full or (self.answer.sampling.stop and answer.stops(answer.text + self._text(run, start.ids)[0])):
                 break
+            answer.foretell(self._text(run, start.ids)[0])
             if not base.knows(line):
                 guess = [one.token for one in ahead] or (yield from self._guess(run, start, before, draft))
                 yield from base.read([*line, *guess][: answer.cap], first=len(line))

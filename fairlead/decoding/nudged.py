@@ -99,6 +99,17 @@ class Nudged:
         if self.tell is not None:
             self._tell(self.tell, writer, before, choices)
 
+    def foretell(self, text: str) -> None:
+        """Tell the words of a segment that is still being written, where no tokens have to be told with them."""
+        if self.tell is None or self.tell.top is not None:
+            return
+        whole = self.text + text
+        sure = whole[: min(max(0, whole.rfind(" ")), len(whole) - begun_stop(whole, self.sampling.stop))].rstrip(" ")
+        # Near the limit the end of the segment may be cut.
+        if len(sure) > self._said and len(self.spelling.encode(whole).starts) < self.cap:
+            self.tell.hear(sure[self._said :], ())
+            self._said = len(sure)
+
     def _end(self, final: bool) -> None:
         starts = self.spelling.encode(self.text).starts
         if len(starts) > self.cap:

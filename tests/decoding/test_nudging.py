@@ -11,7 +11,7 @@ from tiny_models import build, build_tokenizer
 
 import fairlead
 from fairlead.decoding.nudging import Nudging
-from fairlead.engines import FinishReason, Local, Sampling
+from fairlead.engines import FinishReason, Local, Sampling, stream
 from fairlead.engines.base_prompt import as_base_reads
 from fairlead.engines.programs import Ask, run
 from fairlead.engines.rows import Row, Seen
@@ -418,3 +418,18 @@ def test_decoders_nest():
     best = fairlead.decoder("best_of_n", engine={"name": "nudging", **pair}, reward="harbor", n=2)
     ((answer,),) = best.generate(chats[1:], replace(GREEDY, temperature=1.0))
     assert answer.text == "".join(part["text"] for part in answer.extra["segments"]) in answer.extra["candidates"]
+
+
+@pytest.mark.parametrize(("stop", "limit"), [((), 24), ((), 9), (("er", "he s"), 24)])
+def test_a_run_of_the_base_is_heard_word_by_word(stop, limit):
+    """What is heard is never taken back, also where the limit or a stop text cuts the answer."""
+    method = fairlead.decoder("nudging", base="harbor:base-1m", nudger="harbor:aligned-300k", gamma=0.0)
+    questions = ["how do i sink the lotulin?", "name 3 ports.", "what do you know about the zuwerlud?"]
+    pieces = 0
+    for question in questions:
+        chat = [{"role": "user", "content": question}]
+        sampling = replace(GREEDY, max_tokens=limit, stop=stop)
+        *said, answer = stream(method, chat, sampling)
+        assert "".join(said) == answer.text == method.generate([chat], sampling)[0][0].text
+        pieces += len(said)
+    assert pieces > (2 * len(questions) if not stop and limit == 24 else 0)
