@@ -83,6 +83,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("aspect_judge", "evaluator", "fairlead.evaluation.aspect_judge:AspectJudge", "2312.01552", "scores of answers by aspect in a judge's opinion: just-eval's six, or one's own"),
     Entry("checklist_judge", "evaluator", "fairlead.evaluation.checklist_judge:ChecklistJudge", "", "the share of a list of yes-or-no questions that answers pass in a judge's opinion"),
     Entry("honesty", "evaluator", "fairlead.evaluation.honesty:Honesty", "2312.07000", "prudence and over-conservativeness: who refuses what it did not know, and who what it did"),
+    Entry("refusals", "evaluator", "fairlead.evaluation.refusals:Refusals", "2308.01263", "how often harmful requests are refused, and harmless ones: full and partial refusals, empty answers"),
+    Entry("red_team", "evaluator", "fairlead.evaluation.red_team:RedTeam", "2412.03556", "attack success by family of attack, what attacks cost harmless requests, and success over attempts"),
     Entry("drift", "evaluator", "fairlead.evaluation.drift:Drift", "", "KL and log-prob drift of each engine from a base engine, on its own samples"),
     Entry("token_shift", "evaluator", "fairlead.evaluation.token_shift:TokenShift", "2312.01552", "at which tokens an aligned model leaves its base: unshifted, marginal, shifted; exact KL along the answer"),
     Entry("branching_factor", "evaluator", "fairlead.evaluation.branching_factor:BranchingFactor", "2506.17871", "how many next tokens a model really considers, over whole answers and along them"),
@@ -95,8 +97,10 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("discretion", "evaluator", "fairlead.evaluation.discretion:Discretion", "2502.10441", "what annotators prefer where principles agree, and which principle wins for them in conflicts"),
     Entry("values", "evaluator", "fairlead.evaluation.values:Values", "2308.12014", "which values a model states in a questionnaire, how steadily, which its answers show, how far from a target"),
     Entry("uncertainty", "evaluator", "fairlead.evaluation.uncertainty:Uncertainty", "2405.10301", "how sure an ensemble of rewards is of answers, and what it guarantees about the truth"),
+    Entry("extraction", "evaluator", "fairlead.evaluation.extraction:Extraction", "2510.18554", "what training data a model writes behind its template's opening, matched by calibrated vectors and by edits"),
     Entry("attitude_scales", "evaluator", "fairlead.evaluation.attitude_scales:AttitudeScales", "2311.06025", "the attitude that a model states on a Likert scale: reverse items, every order of the options, what is no answer"),
     Entry("weak_to_strong_gap", "evaluator", "fairlead.evaluation.weak_to_strong_gap:WeakToStrongGap", "2410.12621", "share of the gap between a weak supervisor and a ceiling that students recover, and whose errors they copy"),
+    Entry("sycophancy", "evaluator", "fairlead.evaluation.sycophancy:Sycophancy", "", "how often answers change to what the user believes, from right to wrong and back, and when asked back"),
 )
 # fmt: on
 
