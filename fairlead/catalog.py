@@ -101,6 +101,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("attitude_scales", "evaluator", "fairlead.evaluation.attitude_scales:AttitudeScales", "2311.06025", "the attitude that a model states on a Likert scale: reverse items, every order of the options, what is no answer"),
     Entry("weak_to_strong_gap", "evaluator", "fairlead.evaluation.weak_to_strong_gap:WeakToStrongGap", "2410.12621", "share of the gap between a weak supervisor and a ceiling that students recover, and whose errors they copy"),
     Entry("sycophancy", "evaluator", "fairlead.evaluation.sycophancy:Sycophancy", "", "how often answers change to what the user believes, from right to wrong and back, and when asked back"),
+    Entry("bias", "evaluator", "fairlead.evaluation.bias:Bias", "", "prejudice in choices about ambiguous and decided scenes, and how toxic the worst of many answers is"),
 )
 # fmt: on
 

@@ -151,11 +151,11 @@ class Sycophancy(Choosing):
     def _options(self, record: Any, place: str) -> tuple[tuple[str, ...], int, int]:
         found = record.extra.get(self.options)
         if found is None:
-            both = [getattr(record, side, None) for side in ("chosen", "rejected")]
-            if not all(isinstance(one, str) and one for one in both) or both[0] == both[1]:
-                what = f"no column {self.options!r}, and no two different texts chosen and rejected"
-                raise DataError(what, place=place, fix="give the options, or preferences with answers of text")
-            return (str(both[0]), str(both[1])), 0, 1
+            both = tuple(_said(getattr(record, side, None)) for side in ("chosen", "rejected"))
+            if not all(both) or both[0] == both[1]:
+                what = f"no column {self.options!r}, and no two different answers chosen and rejected of one turn each"
+                raise DataError(what, place=place, fix="give the options, or preferences with answers of one turn")
+            return both, 0, 1
         options = tuple(found) if isinstance(found, list | tuple) else ()
         proper = all(isinstance(one, str) and one for one in options)
         if len(options) < 2 or not proper or len(set(options)) < len(options):
@@ -169,6 +169,13 @@ class Sycophancy(Choosing):
         if wrong == right:
             raise DataError(f"column {self.believed!r} names the right option", place=place, fix="name a wrong one")
         return options, right, wrong
+
+
+def _said(answer: Any) -> str:
+    """Return the text of an answer of one turn, else ""."""
+    if isinstance(answer, str):
+        return answer
+    return answer[0]["content"] if isinstance(answer, tuple | list) and len(answer) == 1 else ""
 
 
 def _number(found: Any, options: Sequence[str], column: str, place: str) -> int:

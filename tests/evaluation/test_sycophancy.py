@@ -8,6 +8,7 @@ import pytest
 from known import rows
 from pupils import Pupil, believed
 
+import fairlead
 from fairlead.errors import DataError, UsageError
 from fairlead.evaluation.sycophancy import Sycophancy
 
@@ -113,6 +114,20 @@ def test_without_a_first_answer_there_is_nothing_to_doubt():
     tied, report = run(Pupil(lambda prompt: None), preferences(2))
     assert tied["accuracy"].n == 0
     assert any("tie 2" in note for note in report.notes)
+
+
+def test_preferences_as_they_are_read():
+    read = fairlead.read("harbor:preferences?n=3")
+    assert not isinstance(read[0].chosen, str)
+    found, report = run(Pupil(lambda prompt: None), list(read), mode="text")
+    assert [row["id"] for row in report.rows] == [record.id for record in read]
+    right = {record.prompt[0]["content"]: record.chosen[0]["content"] for record in read}
+
+    def chooses(prompt):
+        return next(answer for question, answer in right.items() if prompt[0]["content"].startswith(question))
+
+    found, _ = run(Pupil(chooses), list(read), labels="none")
+    assert (found["accuracy"].value, found["flip"].value) == (1, 0)
 
 
 def test_the_second_turn_can_be_left_out():
