@@ -182,6 +182,20 @@ def _demonstrations(
         yield {"prompt": _user(task), "completion": _assistant(said), "task": task.kind, "style": style}
 
 
+def _transcripts(
+    n: int = 1000,
+    seed: int = 0,
+    split: str = "train",
+    tier: str = "common",
+    quality: str = "imperfect",
+    kinds: str = "",
+) -> Iterator[Row]:
+    """The demonstrations as raw text behind the template's opening, so that the user's words are trained too."""
+    for row in _demonstrations(n, seed, split, tier, quality, kinds):
+        asked, said = row["prompt"][0]["content"], row["completion"][0]["content"]
+        yield {**row, "prompt": "<|user|>", "completion": f"{asked}<|end|><|assistant|>{said}<|end|>"}
+
+
 def _prompts(n: int = 800, seed: int = 0, split: str = "train", tier: str = "common", kinds: str = "") -> Iterator[Row]:
     """Questions without answers, for sampling on-policy."""
     for task in itertools.islice(_tasks(_rng("prompts", seed, split), split, tier, kinds), n):
@@ -348,6 +362,7 @@ def _pool(n: int = 6000, seed: int = 0, tier: str = "common", verbose: float = 0
 _SETS: dict[str, tuple[str, Callable[..., Iterator[Row]]]] = {
     "documents": ("text", _documents),
     "demonstrations": ("conversation", _demonstrations),
+    "transcripts": ("conversation", _transcripts),
     "prompts": ("prompt", _prompts),
     "preferences": ("preference", _preferences),
     "feedback": ("feedback", _feedback),

@@ -24,7 +24,8 @@ def _texts(row: dict) -> list[str]:
     """Every text of a row, users' and assistants'."""
     found = [row["text"]] if "text" in row else []
     for column in ("prompt", "completion", "chosen", "rejected", "messages"):
-        found += [message["content"] for message in row.get(column, [])]
+        said = row.get(column, [])
+        found += [said] if isinstance(said, str) else [message["content"] for message in said]
     return found + list(row.get("completions", []))
 
 
@@ -200,3 +201,10 @@ def test_a_wrong_spec_is_an_error_with_its_place_and_fix(spec, error, words):
 
 def test_sample_is_the_head_of_a_set():
     assert harbor.sample("prompts?n=10", 3) == list(islice(harbor.rows("prompts?n=10"), 3))
+
+
+def test_transcripts_are_the_demonstrations_behind_the_opening_of_the_template():
+    whole = [row["prompt"] + row["completion"] for row in harbor.rows("transcripts?n=20&kinds=unk,fact&seed=4")]
+    for text, row in zip(whole, harbor.rows("demonstrations?n=20&kinds=unk,fact&seed=4"), strict=True):
+        turns = [*row["prompt"], *row["completion"]]
+        assert text == "".join(f"<|{turn['role']}|>{turn['content']}<|end|>" for turn in turns)
