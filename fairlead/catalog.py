@@ -102,6 +102,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("weak_to_strong_gap", "evaluator", "fairlead.evaluation.weak_to_strong_gap:WeakToStrongGap", "2410.12621", "share of the gap between a weak supervisor and a ceiling that students recover, and whose errors they copy"),
     Entry("sycophancy", "evaluator", "fairlead.evaluation.sycophancy:Sycophancy", "", "how often answers change to what the user believes, from right to wrong and back, and when asked back"),
     Entry("bias", "evaluator", "fairlead.evaluation.bias:Bias", "", "prejudice in choices about ambiguous and decided scenes, and how toxic the worst of many answers is"),
+    Entry("factuality", "evaluator", "fairlead.evaluation.factuality:Factuality", "", "the share of the facts in answers that passages bear out, and how often nothing is claimed"),
 )
 # fmt: on
 

@@ -24,6 +24,7 @@ __all__ = [
     "objects",
     "points_of_label",
     "read_checks",
+    "read_class",
     "read_label",
     "read_scores",
     "read_word",
@@ -166,6 +167,18 @@ def read_checks(reply: str, names: Sequence[str], key: str | None = None, answer
     if not found:
         return Reading(problem=problem)
     return _one(found, holds_verdict(answers), last=False)
+
+
+def read_class(reply: str, classes: Sequence[str], key: str | None = None, answers: Sequence[str] = ()) -> Reading:
+    """Read one of `classes` from `{"verdict": class}`; capitals do not matter."""
+    if not reply.strip():
+        return Reading(problem="empty")
+    given = objects(reply, ["verdict"])
+    said = [str(item["verdict"]).strip().lower() for item in given]
+    if any(word not in classes for word in said):
+        return Reading(problem="off the scale")
+    labels = [(word, item.get("key") == key) for word, item in zip(said, given, strict=True)]
+    return _one(labels, holds_verdict(answers), last=False, doubled=any(_TWICE in item for item in given))
 
 
 def read_word(reply: str, words: Collection[str]) -> Reading:
