@@ -280,7 +280,9 @@ class Extraction:
             report.notes.append(f"{name}: vectors find {hits / copies:.2f} times what edits find")
 
     def _figures(self, report: Report, known: Known) -> dict[str, str]:
-        axes = ("extracted", "near_copy", "verbatim", *(["held_out_match"] if self.held_out else []), "coverage")
+        chance = ["held_out_match"] if self.held_out else []
+        reached = ["held_out_coverage"] if self.held_out else []
+        axes = ("extracted", "near_copy", "verbatim", *chance, "coverage", "verbatim_coverage", *reached)
         similar, lines, total = {}, {}, self.amount * len(self.openings)
         for name in report.summary:
             own = [row for row in report.rows if row["engine"] == name]
@@ -289,9 +291,7 @@ class Extraction:
             found = np.searchsorted(np.sort(firsts), np.arange(total), "right")
             lines[name] = (np.arange(1, total + 1), found / len(known.ids))
         return {
-            "what is found": intervals(
-                report.summary, axes, label="share of conversations; coverage: of training rows"
-            ),
+            "what is found": intervals(report.summary, axes, label="share of conversations, or (coverage) of rows"),
             "the nearest training row": distribution(similar, label="best cosine", unit="share of conversations"),
             "coverage as more is drawn": curves(lines, x="conversations", y="training rows found"),
         }
