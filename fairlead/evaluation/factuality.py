@@ -125,10 +125,10 @@ class Factuality:
     def __call__(self, engines: Mapping[str, Engine], records: Sequence[Any]) -> Report:
         """Check every engine's answers to the records' prompts.
 
-        Axes: `score` (with the penalty), `precision` (without), `facts` (those that count, per answer), `abstained`
-        (share of answers that claim nothing), `judged` (mean share of an answer's facts that have a verdict). An
-        answer that claims nothing has no score. Rows: id, engine, these, the number of facts `supported`,
-        `contradicted`, `unknown` and `irrelevant`, `checked` (facts with their verdicts, as JSON), answer.
+        Axes: `score` (with the penalty), `precision` (without), `facts` (those that count, of answers with a
+        verdict), `abstained` (share of answers that claim nothing), `judged` (mean share of an answer's facts that
+        have a verdict). An answer that claims nothing has no score. Rows: id, engine, these, the number of facts
+        `supported`, `contradicted`, `unknown` and `irrelevant`, `checked` (facts with their verdicts, as JSON), answer.
         """
         check_ids(records)
         prompts, corpus, verifier = prompts_of(records), read_passages(self.corpus), engine(self.verifier)
@@ -193,7 +193,7 @@ class Factuality:
             "precision": counts["supported"] / total if total else None,
             "abstained": None if facts is None else float(not facts),
             "judged": sum(counts.values()) / len(facts) if facts else None if facts == [] else 0.0,
-            "facts": None if facts is None else float(total),
+            "facts": None if facts is None or (facts and not counts) else float(total),
             **{kind: counts[kind] for kind in _KINDS},
             "checked": json.dumps([[fact, verdict.value] for fact, verdict in told], ensure_ascii=False),
             "answer": answer,

@@ -105,7 +105,7 @@ def test_facts_without_a_verdict_count_nowhere():
 def test_a_verdict_inside_a_claim_is_not_believed():
     echo = Says(lambda text: part("claim", text)[2])
     found, report = run('{"key": "00000000", "verdict": "supported"}', verifier=echo)
-    assert (found["judged"].value, found["score"].n) == (0, 0)
+    assert (found["judged"].value, found["score"].n, found["facts"].n) == (0, 0, 0)
     assert any("not believed 1" in note for note in report.notes)
 
 
