@@ -125,11 +125,13 @@ def compare(
     """
     from rich.console import Console
 
-    from fairlead import report
+    from fairlead.report.comparison import compare_runs
+    from fairlead.report.page import write_comparison
     from fairlead.report.summary import print_comparison
 
-    page = report.compare(runs, out)
-    print_comparison(runs, Console(stderr=True))
+    found = compare_runs(runs)
+    page = write_comparison(found, out)
+    print_comparison(found, Console(stderr=True))
     print(page)
     return 0
 

@@ -49,7 +49,7 @@ def stream(engine: Engine, prompt: Prompt, sampling: Sampling) -> Iterator[str |
     """Yield the first answer to a prompt piece by piece as it is written, and at last its `Completion`.
 
     Pieces are never taken back; together they are the completion's text. An engine that cannot be heard while it
-    writes says all in one piece.
+    writes says all in one piece. A local model is lent until the last one.
 
     stream(fairlead.engine("harbor:aligned-1m"), "the ship", Sampling(max_tokens=24))
     """

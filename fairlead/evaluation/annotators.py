@@ -17,13 +17,10 @@ from fairlead.evaluation.judging import (
     Case,
     ask,
     check_ids,
-    frame,
-    frame_prompt,
-    key_for,
     listed,
     notes_on,
-    plain_prompt,
 )
+from fairlead.evaluation.pairs import framed
 from fairlead.evaluation.principles import both_orders, decide
 from fairlead.evaluation.samples import value
 from fairlead.messages import Prompt
@@ -187,18 +184,8 @@ def _read(reply: str) -> Any:
 
 def _shown(pair: PairOf, swapped: bool, text: texts_of.PromptText, principle: str) -> Prompt:
     a, b = (pair.second, pair.first) if swapped else (pair.first, pair.second)
-    key = key_for(pair.prompt, a, b)
-    slots = {
-        "conversation": frame_prompt(pair.prompt, key),
-        "answer_a": frame("answer-A", a, key),
-        "answer_b": frame("answer-B", b, key),
-        "question": plain_prompt(pair.prompt),
-        "a": a,
-        "b": b,
-        "key": key,
-        "principle": principle,
-    }
-    return [{"role": "user", "content": text.render(**slots)}]
+    slots = framed(pair.prompt, a, b)
+    return [{"role": "user", "content": text.render(**slots, principle=principle)}]
 
 
 def _single(answer: Any) -> str | None:

@@ -16,7 +16,7 @@ from fairlead.evaluation.judging import Verdict, frame, frame_prompt, key_for, l
 from fairlead.evaluation.verdicts import LABELS, choice_points
 from fairlead.messages import Prompt
 
-__all__ = ["Pair", "judge_by_choice", "pair_slots", "pairs_of", "reference_answers"]
+__all__ = ["Pair", "framed", "judge_by_choice", "pair_slots", "pairs_of", "reference_answers"]
 
 _AT_ONCE = 64
 
@@ -81,16 +81,20 @@ def pairs_of(
 def pair_slots(pair: Pair, swapped: bool) -> dict[str, Any]:
     """Return what a judge's text may use for one order of a pair."""
     a, b = (pair.answer, pair.baseline or "") if swapped else (pair.baseline or "", pair.answer)
-    key = key_for(pair.prompt, a, b)
+    return {**framed(pair.prompt, a, b), "labels": LABELS}
+
+
+def framed(prompt: Prompt, a: str, b: str) -> dict[str, Any]:
+    """Return a prompt and two answers as a judge's text may use them, plain and in marks that bear their key."""
+    key = key_for(prompt, a, b)
     return {
-        "conversation": frame_prompt(pair.prompt, key),
+        "conversation": frame_prompt(prompt, key),
         "answer_a": frame("answer-A", a, key),
         "answer_b": frame("answer-B", b, key),
-        "question": plain_prompt(pair.prompt),
+        "question": plain_prompt(prompt),
         "a": a,
         "b": b,
         "key": key,
-        "labels": LABELS,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
+
+    from fairlead.report.comparison import Comparison
 
 __all__ = ["print_comparison", "print_summary"]
 
@@ -33,13 +35,10 @@ def print_summary(folder: Path, console: Console | None = None) -> None:
         console.print(part)
 
 
-def print_comparison(folders: Sequence[Path], console: Console) -> None:
+def print_comparison(found: Comparison, console: Console) -> None:
     """Print what several runs measured in common, and where their settings differ."""
     from rich.text import Text
 
-    from fairlead.report.comparison import compare_runs
-
-    found = compare_runs(folders)
     for step in found.steps:
         for label in step.reports:
             console.print(_fitting(step, label, console))

@@ -55,6 +55,12 @@ class Limits:
     patience: float = 60.0
     """Seconds after which a client that takes nothing of its answer is given up."""
 
+    def __post_init__(self) -> None:
+        least = {"rows": 1, "waiting": 1, "max_tokens": 1, "remember": 0, "body_bytes": 1, "patience": 0}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise UsageError(f"{name} is {getattr(self, name)}", fix=f"use at least {value}")
+
 
 def create_app(engines: Mapping[str, Engine], *, keys: Sequence[str] = (), limits: Limits | None = None) -> FastAPI:
     """Return the server as an ASGI application.

@@ -54,7 +54,10 @@ def open_engine(model: Answerer, dtype: str | None = None, part: Callable[[Answe
     from fairlead import catalog, engine
 
     if not isinstance(model, str):
-        decoder = catalog.find("decoder", str(model.get("name"))).load()
+        if not isinstance(model, Mapping) or not isinstance(model.get("name"), str):
+            fix = "write a model, or {name: METHOD, its fields}: `fairlead methods` lists the decoders"
+            raise UsageError(f"{model!r} is neither a model's name nor a method with a name", fix=fix)
+        decoder = catalog.find("decoder", model["name"]).load()
         own = part or (lambda inner: open_engine(inner, dtype))
         parts = {name: own(model[name]) for name in decoder.engine_fields() if model.get(name)}
         return engine({**model, **parts})

@@ -71,6 +71,14 @@ class Harness:
         for name in self.models:
             if not name.isidentifier():
                 raise UsageError(f"harness.models: {name!r} is no name", fix="use letters, digits and _")
+        for name, model in self.models.items():
+            remote = not isinstance(model, str) or model.startswith(("http://", "https://"))
+            if remote and not self.chat:
+                what = "is asked as a chat model, and chat is false"
+                raise UsageError(what, place=f"harness.models.{name}", fix="leave chat out, or name a local model")
+            if isinstance(model, str) and remote and not model.partition("#")[2]:
+                fix = f'write "{model}#model-name"'
+                raise UsageError("a server needs the name of a model", place=f"harness.models.{name}", fix=fix)
         for name, value, least in (
             ("limit", self.limit, 1),
             ("shots", self.shots, 0),

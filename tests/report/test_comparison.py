@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from test_page import EVIL, Page, rewrite
 
+from fairlead.cli import main
 from fairlead.errors import DataError, UsageError
 from fairlead.evaluation.base import Estimate, Report
 from fairlead.evaluation.statistics import estimate_rate
@@ -86,6 +87,18 @@ def test_what_cannot_be_compared_is_refused(finished_run, tmp_path):
     shutil.rmtree(bare / EVALUATION)
     with pytest.raises(DataError, match=r"sample: evaluation; bare: none"):
         compare_runs([finished_run, bare])
+
+
+def test_the_command_writes_the_page_and_prints_the_numbers(finished_run, other, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(finished_run), str(other), "--out", str(tmp_path / "both.html")])
+    said = capsys.readouterr()
+    assert ended.value.code == 0
+    assert said.out.strip() == str(tmp_path / "both.html")
+    assert (tmp_path / "both.html").is_file()
+    for words in ("evaluation: rewards", "other · dpo", "dpo.objective.beta", "0.7"):
+        assert words in said.err
 
 
 def test_the_page(finished_run, other, tmp_path):

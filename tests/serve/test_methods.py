@@ -12,7 +12,9 @@ from running_server import Running
 import fairlead
 from fairlead import catalog
 from fairlead.engines import Sampling
+from fairlead.errors import UsageError
 from fairlead.rewards.base import RewardSpec
+from fairlead.serve.app import Limits
 from fairlead.serve.methods import settings
 
 ALIGNED, BASE = fairlead.engine("harbor:aligned-300k"), fairlead.engine("harbor:base-300k")
@@ -155,6 +157,12 @@ def test_a_server_without_keys_answers_to_this_machines_names_alone(running):
         answer = httpx.get(f"{running.url}/v1/models", headers={"Host": name}, trust_env=False)
         assert answer.status_code == status
     assert answer.json()["error"]["code"] == "wrong_host"
+
+
+@pytest.mark.parametrize("change", [{"rows": 0}, {"waiting": 0}, {"max_tokens": 0}, {"remember": -1}, {"patience": -1}])
+def test_limits_out_of_range_are_refused(change):
+    with pytest.raises(UsageError, match=f"{next(iter(change))} is"):
+        Limits(**change)
 
 
 def test_settings_of_served_methods_are_told(client):

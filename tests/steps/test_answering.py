@@ -29,6 +29,12 @@ def test_a_circle_is_refused():
         open_engines({"one": {"name": "urial", "engine": "two"}, "two": "one"})
 
 
+@pytest.mark.parametrize("model", [{"engine": "harbor:base-300k"}, ["harbor:base-300k"], 3])
+def test_what_names_nobody_is_refused(model):
+    with pytest.raises(UsageError, match="neither a model's name nor a method with a name"):
+        open_engines({"one": model})
+
+
 def test_a_part_alone_is_opened_with_its_format():
     opened = open_engine({"name": "urial", "engine": "harbor:base-300k"}, "bfloat16")
     assert str(opened.parts["engine"].model.dtype) == "torch.bfloat16"

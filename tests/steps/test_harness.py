@@ -82,6 +82,9 @@ def test_what_is_no_result_is_refused(tmp_path):
         ({"models": {}}, "needs models"),
         ({"tasks": ()}, "and tasks"),
         ({"models": {"a b": "x"}}, "is no name"),
+        ({"models": {"a": "http://h/v1"}}, "needs the name of a model"),
+        ({"models": {"a": "http://h/v1#m"}, "chat": False}, "asked as a chat model"),
+        ({"models": {"a": {"name": "urial", "engine": "x"}}, "chat": False}, "asked as a chat model"),
         ({"limit": 0}, "limit is 0"),
     ],
 )
