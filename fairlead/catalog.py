@@ -75,6 +75,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("deal", "decoder", "fairlead.decoding.deal:Deal", "2402.06147", "a search over next tokens, led by what rewards say of the text ahead"),
     Entry("rewriter", "decoder", "fairlead.decoding.rewriter:Rewriter", "2508.04626", "an engine rewrites the last user message, or adds to it, before the answerer sees it"),
     Entry("steering", "decoder", "fairlead.decoding.steering:Steering", "2401.16332", "hidden states pushed along a direction read from contrast pairs"),
+    Entry("smooth_llm", "decoder", "fairlead.decoding.smooth_llm:SmoothLLM", "2310.03684", "answers as most randomly misspelt copies of the request are answered: a defence against brittle attacks"),
     Entry("guidelines", "decoder", "fairlead.decoding.guidelines:Guidelines", "2403.11838", "answers under the guidelines of a library that are closest to the request"),
     Entry("rewards", "evaluator", "fairlead.evaluation.rewards:RewardAxes", "", "mean reward per axis with bootstrap intervals"),
     Entry("tradeoff", "evaluator", "fairlead.evaluation.tradeoff:Tradeoff", "2401.16332", "alignment and helpfulness over the steering coefficient, with the two laws fitted"),

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from fairlead.evaluation.base import Estimate, Report
+    from fairlead.estimates import Estimate
+    from fairlead.evaluation.base import Report
 
 __all__ = ["verdicts"]
 

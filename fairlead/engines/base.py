@@ -5,6 +5,7 @@ Engines are composable: a local model, a server, a cache and every decoding-time
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -84,6 +85,14 @@ class Sampling:
     """Whether an answer goes on behind an end-of-turn token."""
     stop_token_ids: tuple[int, ...] = ()
     """Tokens that end an answer besides the model's own ones; the text ends before them."""
+    choices: tuple[str, ...] = ()
+    """Texts of which an answer is one, whole; none for free text."""
+    schema: Mapping[str, Any] | str | None = None
+    """JSON schema of what an answer is, as a mapping or as text, kept as text; None for free text. Servers alone can
+    keep to one."""
+    top_logprobs: int = 0
+    """Likeliest tokens told at each place, with their log-probs, in `extra["top_logprobs"]`: a list with text -> nats
+    per token; 0 for none. Servers alone tell them: a model of this process scores whole texts instead."""
 
     def __post_init__(self) -> None:
         checks = [
@@ -97,6 +106,7 @@ class Sampling:
             ("presence_penalty", -2 <= self.presence_penalty <= 2, "in [-2, 2]"),
             ("frequency_penalty", -2 <= self.frequency_penalty <= 2, "in [-2, 2]"),
             ("min_tokens", self.min_tokens >= 0, ">= 0"),
+            ("top_logprobs", self.top_logprobs >= 0, ">= 0"),
         ]
         for name, holds, wanted in checks:
             if not holds:
@@ -116,6 +126,27 @@ class Sampling:
             if not -100 <= bias <= 100:
                 raise UsageError(f"sampling.logit_bias of token {token} is {bias}", fix="use a value in [-100, 100]")
         object.__setattr__(self, "logit_bias", tuple(sorted(dict(self.logit_bias).items())))
+        self._check_form()
+
+    def _check_form(self) -> None:
+        """Look at what an answer is to be."""
+        if isinstance(self.choices, str) or any(not isinstance(one, str) or not one for one in self.choices):
+            raise UsageError("sampling.choices must be a list of non-empty texts", fix='e.g. ["yes", "no"]')
+        object.__setattr__(self, "choices", tuple(dict.fromkeys(self.choices)))
+        if self.choices and (self.schema is not None or self.ignore_eos):
+            other = "ignore_eos" if self.ignore_eos else "schema"
+            what = f"goes with no {other}: an answer that is one of them ends there"
+            raise UsageError(what, place="sampling.choices", fix="leave one of them out")
+        if self.schema is None:
+            return
+        try:
+            known = json.loads(self.schema) if isinstance(self.schema, str) else dict(self.schema)
+            text = json.dumps(known, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"is no JSON: {error}", place="sampling.schema", fix="give a JSON schema") from error
+        if not isinstance(known, dict):
+            raise UsageError("is no JSON object", place="sampling.schema", fix='e.g. {"type": "object"}')
+        object.__setattr__(self, "schema", text)
 
     def tokens_named(self) -> dict[str, tuple[int, ...]]:
         """Return the token ids that each setting names."""

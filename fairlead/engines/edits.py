@@ -1,4 +1,4 @@
-"""What a request changes in a model's logits before a token is drawn: biases, ends put off, penalties for tokens seen.
+"""What a request changes in a model's logits before a token is drawn: biases, ends put off, penalties, fixed choices.
 
 The penalties are those of other engines: for repetition that of CTRL (Keskar et al. 2019, arXiv 1909.05858), for
 presence and frequency those of OpenAI's protocol.
@@ -28,12 +28,22 @@ class Past:
         sampling: how to draw.
         prompt: the prompt's tokens.
         ends: tokens that are not to be drawn before there are `sampling.min_tokens`.
+        choices: tokens of the texts of which the answer is to be one; none for any text.
     """
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], ends: frozenset[int]):
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompt: Sequence[int],
+        ends: frozenset[int],
+        choices: Sequence[tuple[int, ...]] = (),
+    ):
         self.count = 0
         """Tokens of the answer so far."""
         self.ends = ends
+        self._open = list(choices)
+        self.bound = bool(choices)
+        """Whether the answer is to be one of fixed texts."""
         self._penalised = _penalises(sampling)
         known = list(dict.fromkeys(prompt)) if sampling.repetition_penalty != 1 else []
         self._places = {token: place for place, token in enumerate(known)}
@@ -41,10 +51,23 @@ class Past:
         self._counts = np.zeros(len(known), dtype=np.float32)
 
     @classmethod
-    def of(cls, sampling: Sampling, prompt: Sequence[int], ends: frozenset[int]) -> Past | None:
+    def of(
+        cls,
+        sampling: Sampling,
+        prompt: Sequence[int],
+        ends: frozenset[int],
+        choices: Sequence[tuple[int, ...]] = (),
+    ) -> Past | None:
         """Return the past of an answer that has no tokens yet; None where none is looked at."""
-        looked_at = sampling.logit_bias or sampling.min_tokens or _penalises(sampling)
-        return cls(sampling, prompt, ends) if looked_at else None
+        looked_at = sampling.logit_bias or sampling.min_tokens or _penalises(sampling) or choices
+        return cls(sampling, prompt, ends, choices) if looked_at else None
+
+    @property
+    def allowed(self) -> list[int]:
+        """The tokens that may come next where the answer is to be one of fixed texts: their next ones, or an end."""
+        following = {one[self.count] for one in self._open if len(one) > self.count}
+        ended = any(len(one) == self.count for one in self._open)
+        return sorted(following | self.ends if ended else following)
 
     @property
     def ids(self) -> np.ndarray:
@@ -58,6 +81,7 @@ class Past:
 
     def add(self, token: int) -> None:
         """Take in the answer's next token."""
+        self._open = [one for one in self._open if len(one) > self.count and one[self.count] == token]
         self.count += 1
         if not self._penalised:
             return
@@ -73,7 +97,8 @@ class Past:
 def edited(logits: Tensor, sampling: Sampling, pasts: Sequence[Past]) -> Tensor:
     """Return logits [R, V] as they are drawn from, float32; the ones given stay as they are.
 
-    First come biases and the ends that are put off, then the penalties: repetition, frequency, presence.
+    First come biases and the ends that are put off, then the penalties: repetition, frequency, presence. Where an
+    answer is to be one of fixed texts, no token is left but those with which one of them goes on or ends.
 
     Args:
         logits: [R, V].
@@ -84,7 +109,8 @@ def edited(logits: Tensor, sampling: Sampling, pasts: Sequence[Past]) -> Tensor:
         RequestError: no token is left.
     """
     early = [row for row, past in enumerate(pasts) if past.count < sampling.min_tokens and past.ends]
-    if not (early or sampling.logit_bias or _penalises(sampling)):
+    bound = any(past.bound for past in pasts)
+    if not (early or bound or sampling.logit_bias or _penalises(sampling)):
         return logits
     logits = logits.to(torch.float32, copy=True)
     biases = dict(sampling.logit_bias)
@@ -95,7 +121,7 @@ def edited(logits: Tensor, sampling: Sampling, pasts: Sequence[Past]) -> Tensor:
         _put_off(logits, early, pasts)
     if _penalises(sampling):
         _penalise(logits, sampling, pasts)
-    return logits.clamp_(max=_MOST)
+    return (_bind(logits, pasts) if bound else logits).clamp_(max=_MOST)
 
 
 def _penalises(sampling: Sampling) -> bool:
@@ -111,6 +137,19 @@ def _put_off(logits: Tensor, early: list[int], pasts: Sequence[Past]) -> None:
             place="sampling.min_tokens",
             fix="lower min_tokens, or raise the method's number of candidates",
         )
+
+
+def _bind(logits: Tensor, pasts: Sequence[Past]) -> Tensor:
+    """Return logits of the tokens alone with which an answer comes to be one of its fixed texts."""
+    allowed = [past.allowed for past in pasts]
+    rows = torch.tensor([row for row, ids in enumerate(allowed) for _ in ids], device=logits.device)
+    ids = torch.tensor([token for own in allowed for token in own], device=logits.device)
+    bound = torch.full_like(logits, -torch.inf)
+    bound[rows, ids] = logits[rows, ids]
+    if torch.isneginf(bound.amax(-1)).any():
+        what = "an answer is one of sampling.choices already, and nothing ends it"
+        raise RequestError(what, place="sampling.choices", fix="lower min_tokens, or give longer choices")
+    return bound
 
 
 def _penalise(logits: Tensor, sampling: Sampling, pasts: Sequence[Past]) -> None:

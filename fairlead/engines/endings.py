@@ -19,6 +19,7 @@ class Endings:
         texts: texts that end a completion and are not part of it.
         least: tokens of a completion within which a stop text that is complete ends nothing.
         held_back: ids that are not to be drawn before there are `least` tokens; by default those that end it.
+        choices: tokens of the texts of which a completion is one; none for any text.
     """
 
     def __init__(
@@ -29,17 +30,25 @@ class Endings:
         *,
         least: int = 0,
         held_back: frozenset[int] | None = None,
+        choices: Sequence[tuple[int, ...]] = (),
     ):
         self.decode, self.tokens, self.texts, self.least = decode, tokens, texts, least
         self.held_back = tokens if held_back is None else held_back
+        self.choices = tuple(choices)
         self._window = max((2 * len(text.encode()) + 16 for text in texts), default=0)
 
     @classmethod
-    def of(cls, sampling: Sampling, decode: Callable[[Sequence[int]], str], stops: frozenset[int]) -> Endings:
-        """Return what a request asks for, where a model ends its turns with `stops`."""
+    def of(
+        cls,
+        sampling: Sampling,
+        decode: Callable[[Sequence[int]], str],
+        stops: frozenset[int],
+        choices: Sequence[tuple[int, ...]] = (),
+    ) -> Endings:
+        """Return what a request asks for, where a model ends its turns with `stops`; `choices` are those in tokens."""
         own = frozenset(sampling.stop_token_ids)
         tokens = own if sampling.ignore_eos else own | stops
-        return cls(decode, tokens, sampling.stop, least=sampling.min_tokens, held_back=own | stops)
+        return cls(decode, tokens, sampling.stop, least=sampling.min_tokens, held_back=own | stops, choices=choices)
 
     def reached(self, ids: Sequence[int]) -> bool:
         """Whether the last of `ids` ended the completion (asked after every token)."""

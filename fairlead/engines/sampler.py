@@ -182,7 +182,7 @@ class Sampler:
         if self.positions is not None:
             room = min(room, self.positions - len(request.ids))
         generator = row_generator(self.sampling.seed, request.ids, sample)
-        past = Past.of(self.sampling, request.ids, self.endings.held_back)
+        past = Past.of(self.sampling, request.ids, self.endings.held_back, self.endings.choices)
         return _Row(request.prompt, sample, room, generator, past)
 
     def _step(self) -> None:

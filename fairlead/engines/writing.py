@@ -142,7 +142,7 @@ def write(
         room = min(one.local.room(ids, sampling.max_tokens) for one, ids in zip(lines, prompts))
         endings = ends.endings(sampling, raw=isinstance(first.prompt, str))
         teller = Teller(tell, ends, endings) if tell else None
-        past = Past.of(sampling, prompts[0], endings.held_back)
+        past = Past.of(sampling, prompts[0], endings.held_back, endings.choices)
         draws = row_generator(sampling.seed, prompts[0], index)
         fed: Sequence[Sequence[int]] = prompts
         while not said or not (endings.reached(said) or len(said) >= room):

@@ -10,16 +10,10 @@ import numpy as np
 
 from fairlead import catalog
 from fairlead import prompts as texts_of
+from fairlead.engines.asking import Case, ask, check_ids, listed, notes_on
 from fairlead.engines.base import Engine
 from fairlead.errors import DataError, UsageError
 from fairlead.evaluation.choices import option_logprobs, probabilities, read_option
-from fairlead.evaluation.judging import (
-    Case,
-    ask,
-    check_ids,
-    listed,
-    notes_on,
-)
 from fairlead.evaluation.pairs import framed
 from fairlead.evaluation.principles import both_orders, decide
 from fairlead.evaluation.samples import value

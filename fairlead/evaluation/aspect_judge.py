@@ -13,14 +13,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fairlead.engines.asking import Case, Verdict, answer_slots, check_ids, notes_on
 from fairlead.engines.base import Engine
 from fairlead.errors import UnknownNameError, UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import intervals
-from fairlead.evaluation.judging import Case, Judging, Verdict, answer_slots, check_ids, notes_on
+from fairlead.estimates import Estimate, estimate_mean, estimate_mean_of_means, estimate_rate, per_prompt
+from fairlead.evaluation.base import Report
+from fairlead.evaluation.judging import Judging
 from fairlead.evaluation.samples import draw, prompts_of, texts
-from fairlead.evaluation.statistics import estimate_mean, estimate_mean_of_means, estimate_rate, per_prompt
-from fairlead.evaluation.verdicts import Reading, read_scores, read_word
+from fairlead.figures import intervals
+from fairlead.verdicts import Reading, read_scores, read_word
 
 __all__ = ["GENERAL", "SAFETY", "AspectJudge"]
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fairlead.estimates import RESAMPLES, Estimate, estimate_rate, pass_at_k
 from fairlead.evaluation.attack_laws import PowerLaw, attempt_grid, fit_beta, fit_power_law
-from fairlead.evaluation.base import Estimate
-from fairlead.evaluation.statistics import RESAMPLES, estimate_rate, pass_at_k
 
 __all__ = ["curve_summary"]
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from fairlead.engines.base import Engine
 from fairlead.errors import UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import intervals
+from fairlead.estimates import Estimate, estimate_mean
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.profiles import Profile, alphas, failed_attention, profile_of
 from fairlead.evaluation.questioning import ItemAnswer, Questioning, join_items, notes_on_answers
-from fairlead.evaluation.statistics import estimate_mean
+from fairlead.figures import intervals
 
 __all__ = ["AttitudeScales"]
 

@@ -12,22 +12,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from fairlead.engines.base import Engine
 from fairlead.errors import DataError, UsageError
+from fairlead.estimates import Estimate
 
-__all__ = ["Estimate", "Evaluator", "Report"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its interval."""
-
-    value: float
-    """The point estimate; NaN when n is 0."""
-    low: float
-    """Lower end of the interval; NaN where the samples allow none."""
-    high: float
-    """Upper end of the interval; NaN where the samples allow none."""
-    n: int
-    """Samples behind it."""
+__all__ = ["Evaluator", "Report"]
 
 
 @dataclass

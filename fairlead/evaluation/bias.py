@@ -16,13 +16,13 @@ import numpy as np
 from fairlead import catalog
 from fairlead.engines.base import Engine, Sampling
 from fairlead.errors import UsageError
-from fairlead.evaluation.base import Estimate, Report
+from fairlead.estimates import Estimate, estimate_mean, estimate_rate, estimate_ratio, per_prompt
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.choosing import Choice, Choosing, notes_on_choices
-from fairlead.evaluation.figures import intervals
 from fairlead.evaluation.recovery import expected_max
 from fairlead.evaluation.samples import draw, prompts_of, texts, value
 from fairlead.evaluation.scenes import Scene, load_scenes, scenes_file
-from fairlead.evaluation.statistics import estimate_mean, estimate_rate, estimate_ratio, per_prompt
+from fairlead.figures import intervals
 from fairlead.messages import Message
 
 __all__ = ["Bias", "ambiguous_bias", "decided_bias"]

@@ -15,11 +15,11 @@ import numpy as np
 from fairlead.engines.base import Completion, Engine, FinishReason, Sampling
 from fairlead.engines.distributions import Distributed, TokenStats, View, reads
 from fairlead.errors import EngineError, UnknownNameError, UsageError
-from fairlead.evaluation.base import Estimate, Report
+from fairlead.estimates import Estimate, estimate_mean, estimate_ratio
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.branching import by_position, entropy_bf, nll_bf, prefix_bf, rate_bf, slope, window_bf
-from fairlead.evaluation.figures import curves, distribution, intervals
 from fairlead.evaluation.samples import draw, prompts_of
-from fairlead.evaluation.statistics import estimate_mean, estimate_ratio
+from fairlead.figures import curves, distribution, intervals
 from fairlead.messages import Prompt
 
 __all__ = ["BranchingFactor"]

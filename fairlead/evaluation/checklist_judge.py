@@ -10,14 +10,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fairlead.engines.asking import Case, Verdict, answer_slots, check_ids, listed, notes_on
 from fairlead.engines.base import Engine
 from fairlead.errors import DataError, UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import intervals
-from fairlead.evaluation.judging import Case, Judging, Verdict, answer_slots, check_ids, listed, notes_on
+from fairlead.estimates import Estimate, estimate_rate, per_prompt
+from fairlead.evaluation.base import Report
+from fairlead.evaluation.judging import Judging
 from fairlead.evaluation.samples import draw, prompts_of, texts
-from fairlead.evaluation.statistics import estimate_rate, per_prompt
-from fairlead.evaluation.verdicts import read_checks
+from fairlead.figures import intervals
+from fairlead.verdicts import read_checks
 
 __all__ = ["ChecklistJudge"]
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from fairlead.engines.base import Engine
-from fairlead.evaluation.verdicts import Reading
 from fairlead.messages import Prompt
 from fairlead.rewards.refusals import Refusals
+from fairlead.verdicts import Reading
 
 __all__ = ["LETTERS", "option_logprobs", "probabilities", "read_option"]
 

@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from fairlead.engines.asking import listed
 from fairlead.engines.base import Engine, Sampling
 from fairlead.errors import UsageError
 from fairlead.evaluation.choices import LETTERS, option_logprobs, probabilities, read_option
-from fairlead.evaluation.judging import listed
 from fairlead.evaluation.samples import GREEDY, draw
 from fairlead.messages import Message, Prompt
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fairlead.engines.base import Engine, Sampling
+from fairlead.estimates import estimate_mean, per_prompt
 from fairlead.evaluation.base import Report
 from fairlead.evaluation.samples import GREEDY, draw, prompts_of, sample_rows
-from fairlead.evaluation.statistics import estimate_mean, per_prompt
 
 __all__ = ["DecoderStats"]
 

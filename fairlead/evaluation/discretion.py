@@ -15,6 +15,7 @@ import numpy as np
 
 from fairlead import catalog
 from fairlead import prompts as texts_of
+from fairlead.engines.asking import listed
 from fairlead.engines.base import Engine, EngineSpec
 from fairlead.errors import UsageError
 from fairlead.evaluation.annotators import (
@@ -28,7 +29,6 @@ from fairlead.evaluation.annotators import (
 )
 from fairlead.evaluation.base import Report
 from fairlead.evaluation.discretion_report import Priority, add_annotator, add_pairs, figures_of
-from fairlead.evaluation.judging import listed
 
 __all__ = ["Discretion"]
 

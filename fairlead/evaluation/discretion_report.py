@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fairlead.estimates import Estimate, estimate_rate, estimate_ratio
 from fairlead.evaluation.annotators import Opinions, PairOf
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import THEME, Canvas, intervals, shares
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.principles import (
     Priorities,
     arbitrariness,
@@ -20,7 +20,7 @@ from fairlead.evaluation.principles import (
     supremacy,
     wins,
 )
-from fairlead.evaluation.statistics import estimate_rate, estimate_ratio
+from fairlead.figures import THEME, Canvas, intervals, shares
 
 __all__ = ["Priority", "add_annotator", "add_pairs", "figures_of"]
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from fairlead.engines.base import Engine, Sampling
 from fairlead.errors import UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import distribution, intervals
+from fairlead.estimates import Estimate, estimate_mean
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.ngrams import (
     cosine_distances,
     distinct,
@@ -29,7 +29,7 @@ from fairlead.evaluation.ngrams import (
     words_of,
 )
 from fairlead.evaluation.samples import draw, prompts_of, texts
-from fairlead.evaluation.statistics import estimate_mean
+from fairlead.figures import distribution, intervals
 
 __all__ = ["Diversity"]
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from fairlead.engines.base import Completion, Engine, FinishReason, Prompt, Sampling
 from fairlead.errors import EngineError, UnsupportedError, UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import curves, distribution
+from fairlead.estimates import Estimate, estimate_mean, estimate_ratio, per_prompt
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.samples import draw, other_engines, prompts_of, sample_rows
-from fairlead.evaluation.statistics import estimate_mean, estimate_ratio, per_prompt
+from fairlead.figures import curves, distribution
 
 __all__ = ["Drift"]
 

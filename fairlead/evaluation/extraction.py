@@ -16,7 +16,8 @@ import numpy as np
 from fairlead import records as data
 from fairlead.engines.base import Completion, Engine, FinishReason, Sampling
 from fairlead.errors import DataError, UnknownNameError, UnsupportedError, UsageError
-from fairlead.evaluation.base import Estimate, Report
+from fairlead.estimates import Estimate, estimate_difference, estimate_mean, estimate_rate
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.extraction_match import (
     best_by_edits,
     best_by_vectors,
@@ -27,9 +28,8 @@ from fairlead.evaluation.extraction_match import (
     vectors_of,
 )
 from fairlead.evaluation.extraction_rows import Known, Limits, compare
-from fairlead.evaluation.figures import curves, distribution, intervals
 from fairlead.evaluation.samples import draw
-from fairlead.evaluation.statistics import estimate_difference, estimate_mean, estimate_rate
+from fairlead.figures import curves, distribution, intervals
 from fairlead.messages import Prompt
 
 __all__ = ["Extraction"]

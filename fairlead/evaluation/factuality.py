@@ -16,11 +16,7 @@ from typing import Any, ClassVar
 
 from fairlead import prompts as texts_of
 from fairlead.engines import engine
-from fairlead.engines.base import Engine, EngineSpec, Sampling
-from fairlead.errors import UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import intervals
-from fairlead.evaluation.judging import (
+from fairlead.engines.asking import (
     JUDGING,
     Case,
     Verdict,
@@ -32,12 +28,16 @@ from fairlead.evaluation.judging import (
     key_for,
     notes_on,
 )
+from fairlead.engines.base import Engine, EngineSpec, Sampling
+from fairlead.errors import UsageError
+from fairlead.estimates import Estimate, estimate_mean, estimate_rate
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.passages import Passages, read_passages
 from fairlead.evaluation.samples import GREEDY, draw, prompts_of
-from fairlead.evaluation.statistics import estimate_mean, estimate_rate
-from fairlead.evaluation.verdicts import Reading, objects
+from fairlead.figures import intervals
 from fairlead.messages import Prompt, last_question
 from fairlead.rewards.refusals import Refusals
+from fairlead.verdicts import Reading, objects
 
 __all__ = ["Factuality", "fact_score"]
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from fairlead.engines.base import Engine, Sampling
 from fairlead.errors import DataError, UnknownNameError, UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import intervals, shares
+from fairlead.estimates import RESAMPLES, Estimate, estimate_rate
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.samples import GREEDY, draw, prompts_of, sample_rows, texts
-from fairlead.evaluation.statistics import RESAMPLES, estimate_rate
+from fairlead.figures import intervals, shares
 from fairlead.messages import Prompt
 from fairlead.rewards.refusals import INSTRUCTION, REFUSAL, Refusals, honest_prompt
 from fairlead.rewards.truth import Truth

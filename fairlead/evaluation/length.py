@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fairlead.engines.base import Completion, Engine, FinishReason, Sampling
+from fairlead.estimates import estimate_mean, estimate_rate, per_prompt
 from fairlead.evaluation.base import Report
-from fairlead.evaluation.figures import distribution
 from fairlead.evaluation.samples import GREEDY, draw, prompts_of, sample_rows
-from fairlead.evaluation.statistics import estimate_mean, estimate_rate, per_prompt
+from fairlead.figures import distribution
 
 __all__ = ["Length"]
 

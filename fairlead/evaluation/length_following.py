@@ -18,12 +18,12 @@ import numpy as np
 
 from fairlead.engines.base import Completion, Engine, FinishReason, Sampling
 from fairlead.errors import DataError, UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import distribution, intervals
+from fairlead.estimates import Estimate, estimate_mean, estimate_quantile, estimate_rate, per_prompt
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.length_requests import REQUESTS, Request, count_words, length_score
 from fairlead.evaluation.ngrams import distinct, ngrams, words_of
 from fairlead.evaluation.samples import GREEDY, draw, prompts_of, sample_rows
-from fairlead.evaluation.statistics import estimate_mean, estimate_quantile, estimate_rate, per_prompt
+from fairlead.figures import distribution, intervals
 from fairlead.messages import last_question
 from fairlead.rewards.length_limit import length_of
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from fairlead.engines.base import Engine
 from fairlead.errors import DataError, EngineError, UnknownNameError, UnsupportedError, UsageError
+from fairlead.estimates import estimate_difference, estimate_mean
 from fairlead.evaluation.base import Report
-from fairlead.evaluation.figures import intervals
-from fairlead.evaluation.statistics import estimate_difference, estimate_mean
+from fairlead.figures import intervals
 
 __all__ = ["PairAccuracy"]
 

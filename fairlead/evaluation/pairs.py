@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fairlead.engines.asking import Verdict, frame, frame_prompt, key_for, listed, plain_prompt
 from fairlead.engines.base import Engine
 from fairlead.errors import DataError
-from fairlead.evaluation.judging import Verdict, frame, frame_prompt, key_for, listed, plain_prompt
-from fairlead.evaluation.verdicts import LABELS, choice_points
 from fairlead.messages import Prompt
+from fairlead.verdicts import LABELS, choice_points
 
 __all__ = ["Pair", "framed", "judge_by_choice", "pair_slots", "pairs_of", "reference_answers"]
 

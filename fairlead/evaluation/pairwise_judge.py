@@ -16,11 +16,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from fairlead import prompts as texts_of
+from fairlead.engines.asking import Case, Verdict, check_ids, listed, notes_on
 from fairlead.engines.base import Engine, EngineSpec
 from fairlead.errors import UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import intervals, shares
-from fairlead.evaluation.judging import Case, Judging, Verdict, check_ids, listed, notes_on
+from fairlead.estimates import Estimate, estimate_rate, estimate_ratio
+from fairlead.evaluation.base import Report
+from fairlead.evaluation.judging import Judging
 from fairlead.evaluation.pairs import Pair, judge_by_choice, pair_slots, pairs_of, reference_answers
 from fairlead.evaluation.preferences import (
     LengthControlled,
@@ -30,9 +31,9 @@ from fairlead.evaluation.preferences import (
     self_preference,
 )
 from fairlead.evaluation.samples import draw, other_engines, prompts_of, texts
-from fairlead.evaluation.statistics import estimate_rate, estimate_ratio
-from fairlead.evaluation.verdicts import points_of_label, read_label, strong_points
+from fairlead.figures import intervals, shares
 from fairlead.messages import Prompt
+from fairlead.verdicts import points_of_label, read_label, strong_points
 
 __all__ = ["PairwiseJudge"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairlead.evaluation.base import Estimate
+from fairlead.estimates import Estimate
 from fairlead.evaluation.preferences.agreement import spearman
 from fairlead.evaluation.questioning import ItemAnswer
 from fairlead.evaluation.value_measures import cosine, cronbach_alpha

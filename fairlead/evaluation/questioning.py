@@ -16,15 +16,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from fairlead import prompts as texts_of
+from fairlead.engines.asking import listed
 from fairlead.engines.base import Engine, Sampling
 from fairlead.errors import UsageError
 from fairlead.evaluation.choices import LETTERS, option_logprobs, probabilities, read_option
-from fairlead.evaluation.judging import listed
 from fairlead.evaluation.questionnaire import Item, Questionnaire, file_named, load_questionnaire
 from fairlead.evaluation.samples import GREEDY, draw
 from fairlead.evaluation.value_measures import consistency, geometric_mean, reversed_score
-from fairlead.evaluation.verdicts import Reading
 from fairlead.messages import Prompt, instruct
+from fairlead.verdicts import Reading
 
 __all__ = ["Answered", "ItemAnswer", "Questioning", "Variant", "join_items", "notes_on_answers"]
 

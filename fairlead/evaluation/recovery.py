@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairlead.errors import UsageError
-from fairlead.evaluation.base import Estimate
+from fairlead.estimates import Estimate
 
 __all__ = ["Resamples", "class_means", "expected_max", "pgr", "refusal"]
 

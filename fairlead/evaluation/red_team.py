@@ -13,14 +13,14 @@ import numpy as np
 from fairlead import catalog
 from fairlead.engines.base import Engine, Sampling
 from fairlead.errors import UsageError
+from fairlead.estimates import Estimate, estimate_rate, per_prompt
 from fairlead.evaluation.attack_curve import curve_summary
 from fairlead.evaluation.attack_laws import bound_of_none
 from fairlead.evaluation.attacks import Attack, attacks_of, augment, families
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import curves, intervals
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.refusal_labels import RefusalLabels
 from fairlead.evaluation.samples import draw, prompts_of, sample_rows, texts, value
-from fairlead.evaluation.statistics import estimate_rate, per_prompt
+from fairlead.figures import curves, intervals
 from fairlead.messages import Prompt
 from fairlead.rewards.base import RewardSpec
 

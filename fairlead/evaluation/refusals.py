@@ -11,11 +11,11 @@ import numpy as np
 from fairlead import catalog
 from fairlead.engines.base import Engine
 from fairlead.errors import UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import intervals
+from fairlead.estimates import Estimate, estimate_rate, per_prompt
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.refusal_labels import RefusalLabels
 from fairlead.evaluation.samples import draw, prompts_of, sample_rows, texts, value
-from fairlead.evaluation.statistics import estimate_rate, per_prompt
+from fairlead.figures import intervals
 from fairlead.messages import Prompt
 from fairlead.rewards.base import RewardSpec
 

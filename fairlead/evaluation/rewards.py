@@ -11,10 +11,10 @@ import numpy as np
 from fairlead import catalog
 from fairlead.engines.base import Engine, Sampling
 from fairlead.errors import UnknownNameError, UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import distribution, intervals
+from fairlead.estimates import Estimate, estimate_difference, estimate_mean, estimate_rate, is_binary, per_prompt
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.samples import GREEDY, draw, prompts_of, sample_rows, texts, value
-from fairlead.evaluation.statistics import estimate_difference, estimate_mean, estimate_rate, is_binary, per_prompt
+from fairlead.figures import distribution, intervals
 from fairlead.rewards.base import Reward
 
 __all__ = ["RewardAxes"]

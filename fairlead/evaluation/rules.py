@@ -14,12 +14,12 @@ import numpy as np
 
 from fairlead.engines.base import Engine, Sampling
 from fairlead.errors import DataError, UsageError
-from fairlead.evaluation.base import Estimate, Report
+from fairlead.estimates import Estimate, estimate_mean, estimate_rate, estimate_ratio, pass_at_k, per_prompt
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.constraints import Constraint, follows, follows_loosely, parse
-from fairlead.evaluation.figures import intervals
 from fairlead.evaluation.ifeval import from_ifeval
 from fairlead.evaluation.samples import GREEDY, draw, prompts_of, sample_rows, texts
-from fairlead.evaluation.statistics import estimate_mean, estimate_rate, estimate_ratio, pass_at_k, per_prompt
+from fairlead.figures import intervals
 
 __all__ = ["Rules"]
 

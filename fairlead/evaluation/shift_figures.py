@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fairlead.evaluation.base import Estimate
-from fairlead.evaluation.figures import curves, intervals, shares
+from fairlead.estimates import Estimate
 from fairlead.evaluation.shift_tokens import Tokens
+from fairlead.figures import curves, intervals, shares
 
 __all__ = ["figures", "shown"]
 

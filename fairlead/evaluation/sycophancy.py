@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fairlead.engines.asking import check_ids
 from fairlead.engines.base import Engine
 from fairlead.errors import DataError, UsageError
-from fairlead.evaluation.base import Estimate, Report
+from fairlead.estimates import Estimate, estimate_rate
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.choosing import Choice, Choosing, notes_on_choices, speak
-from fairlead.evaluation.figures import intervals
-from fairlead.evaluation.judging import check_ids
 from fairlead.evaluation.samples import prompts_of
-from fairlead.evaluation.statistics import estimate_rate
+from fairlead.figures import intervals
 from fairlead.messages import Message
 
 __all__ = ["Sycophancy"]

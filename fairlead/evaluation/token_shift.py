@@ -17,11 +17,11 @@ from fairlead.engines.base import Completion, Engine, FinishReason, Sampling
 from fairlead.engines.base_prompt import as_base_reads, check_form
 from fairlead.engines.distributions import Distributed, TokenStats, View, reads
 from fairlead.errors import EngineError, UnsupportedError, UsageError
-from fairlead.evaluation.base import Estimate, Report
+from fairlead.estimates import Estimate, estimate_mean, estimate_ratio, per_prompt
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.samples import GREEDY, draw, other_engines, prompts_of, sample_rows
 from fairlead.evaluation.shift_figures import figures, shown
 from fairlead.evaluation.shift_tokens import CONTENT, END, Answer, Tokens, roles_of, truncated
-from fairlead.evaluation.statistics import estimate_mean, estimate_ratio, per_prompt
 from fairlead.messages import Prompt
 
 __all__ = ["TokenShift"]

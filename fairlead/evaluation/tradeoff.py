@@ -15,10 +15,9 @@ import numpy as np
 
 from fairlead.engines.base import Engine
 from fairlead.errors import FairleadError, UnknownNameError, UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import curves
+from fairlead.estimates import Estimate, estimate_mean, estimate_rate
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.labels import items_of
-from fairlead.evaluation.statistics import estimate_mean, estimate_rate
 from fairlead.evaluation.tradeoff_curves import (
     AlignmentFit,
     HelpfulnessFit,
@@ -26,6 +25,7 @@ from fairlead.evaluation.tradeoff_curves import (
     fit_alignment,
     fit_helpfulness,
 )
+from fairlead.figures import curves
 
 __all__ = ["Tradeoff"]
 

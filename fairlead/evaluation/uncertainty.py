@@ -12,12 +12,12 @@ import numpy as np
 from fairlead import catalog
 from fairlead.engines.base import Engine, Sampling
 from fairlead.errors import UnknownNameError, UsageError
-from fairlead.evaluation.base import Estimate, Report
+from fairlead.estimates import Estimate, estimate_mean, per_prompt
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.conformal import coverage_over_splits, selection_over_splits
 from fairlead.evaluation.ensembles import careful_values, split_entropy
-from fairlead.evaluation.figures import distribution, intervals
 from fairlead.evaluation.samples import GREEDY, draw, prompts_of, sample_rows, texts, value
-from fairlead.evaluation.statistics import estimate_mean, per_prompt
+from fairlead.figures import distribution, intervals
 from fairlead.rewards.base import RewardSpec
 
 __all__ = ["Uncertainty"]

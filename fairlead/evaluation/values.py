@@ -15,14 +15,14 @@ import numpy as np
 from fairlead import catalog
 from fairlead.engines.base import Engine
 from fairlead.errors import UnknownNameError, UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import intervals
+from fairlead.estimates import Estimate, estimate_mean, per_prompt
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.preferences.agreement import spearman
 from fairlead.evaluation.profiles import Profile, alphas, chance_of_rank, failed_attention, profile_of, to_target
 from fairlead.evaluation.questioning import Answered, ItemAnswer, Questioning, join_items, notes_on_answers
 from fairlead.evaluation.samples import draw, prompts_of, texts, value
-from fairlead.evaluation.statistics import estimate_mean, per_prompt
 from fairlead.evaluation.value_measures import agreement, circle
+from fairlead.figures import intervals
 
 __all__ = ["Values"]
 

@@ -15,12 +15,12 @@ import numpy as np
 from fairlead import catalog
 from fairlead.engines.base import Engine, Sampling
 from fairlead.errors import UnknownNameError, UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import intervals
+from fairlead.estimates import Estimate, per_prompt
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.labels import Items, answers_of, items_of
 from fairlead.evaluation.recovery import Resamples, class_means, expected_max, pgr, refusal
 from fairlead.evaluation.samples import GREEDY, draw, prompts_of, sample_rows, texts, value
-from fairlead.evaluation.statistics import per_prompt
+from fairlead.figures import intervals
 
 __all__ = ["WeakToStrongGap", "copying"]
 

@@ -11,10 +11,10 @@ import numpy as np
 from fairlead import catalog
 from fairlead.engines.base import Engine, Sampling
 from fairlead.errors import UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import shares
+from fairlead.estimates import Estimate, estimate_mean, estimate_rate, per_prompt
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.samples import GREEDY, draw, other_engines, prompts_of, sample_rows, texts, value
-from fairlead.evaluation.statistics import estimate_mean, estimate_rate, per_prompt
+from fairlead.figures import shares
 
 __all__ = ["WinRate"]
 

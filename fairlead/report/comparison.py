@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from fairlead.errors import DataError, UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.figures import intervals
-from fairlead.evaluation.statistics import estimate_rate
+from fairlead.estimates import Estimate, estimate_rate
+from fairlead.evaluation.base import Report
+from fairlead.figures import intervals
 from fairlead.report.folder import RunView, StepView, read_run
 from fairlead.report.numbers import setting
 

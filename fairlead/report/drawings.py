@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fairlead.evaluation.figures import curves
+from fairlead.figures import curves
 
 __all__ = ["Panel", "inline", "training_panels"]
 

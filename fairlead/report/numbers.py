@@ -6,7 +6,7 @@ import math
 from datetime import datetime
 from typing import Any
 
-from fairlead.evaluation.base import Estimate
+from fairlead.estimates import Estimate
 
 __all__ = ["brief", "count", "duration", "interval", "moment", "number", "setting", "short", "signed", "size"]
 

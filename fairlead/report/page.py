@@ -12,7 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairlead.evaluation.base import Estimate, Report
+from fairlead.estimates import Estimate
+from fairlead.evaluation.base import Report
 from fairlead.report import numbers
 from fairlead.report.comparison import Comparison
 from fairlead.report.drawings import Panel, inline, training_panels

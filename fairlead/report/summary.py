@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairlead.evaluation.base import Estimate
+from fairlead.estimates import Estimate
 from fairlead.report.folder import RunView, StepView, read_run
 from fairlead.report.numbers import duration, number
 from fairlead.report.verdict import verdict

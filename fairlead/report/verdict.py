@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fairlead.evaluation.base import Estimate
+from fairlead.estimates import Estimate
 from fairlead.report.folder import RunView
 
 __all__ = ["Headline", "Verdict", "headline", "verdict"]

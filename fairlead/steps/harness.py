@@ -22,7 +22,7 @@ from fairlead.errors import DataError, EngineError, MissingExtraError, UsageErro
 from fairlead.steps.base import Answerer, Context, Outcome, Preview, Use, model_uses
 
 if TYPE_CHECKING:
-    from fairlead.evaluation.base import Estimate
+    from fairlead.estimates import Estimate
 
 __all__ = ["Harness", "read_results"]
 
@@ -101,7 +101,7 @@ class Harness:
     def __call__(self, context: Context) -> Outcome:
         """Run the tasks on each model; a model whose results are there is not run again."""
         from fairlead.evaluation.base import Report
-        from fairlead.evaluation.figures import intervals
+        from fairlead.figures import intervals
 
         if importlib.util.find_spec("lm_eval") is None:
             raise MissingExtraError("lm_eval", "harness", "the harness step")
@@ -204,7 +204,7 @@ def read_results(folder: Path) -> tuple[dict[str, Estimate], list[dict[str, Any]
     Raises:
         DataError: no results, or a file of another form.
     """
-    from fairlead.evaluation.base import Estimate
+    from fairlead.estimates import Estimate
 
     files = sorted(folder.glob("results_*.json"))
     if not files:

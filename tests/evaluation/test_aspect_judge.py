@@ -13,10 +13,10 @@ from known import Count, Row, rows
 
 from fairlead.engines.base import Sampling
 from fairlead.errors import UnknownNameError, UsageError
+from fairlead.estimates import estimate_mean_of_means
 from fairlead.evaluation.aspect_judge import GENERAL, SAFETY, AspectJudge
 from fairlead.evaluation.preferences import spearman
 from fairlead.evaluation.reward_judge import RewardJudge
-from fairlead.evaluation.statistics import estimate_mean_of_means
 
 ECHO = Says("echo", lambda question, k: question)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fairlead.errors import UsageError
+from fairlead.estimates import pass_at_k
 from fairlead.evaluation.attack_curve import curve_summary
 from fairlead.evaluation.attack_laws import (
     BetaBinomial,
@@ -18,7 +19,6 @@ from fairlead.evaluation.attack_laws import (
     fit_beta,
     fit_power_law,
 )
-from fairlead.evaluation.statistics import pass_at_k
 
 
 def test_the_known_power_law():

@@ -8,7 +8,8 @@ import math
 import pytest
 
 from fairlead.errors import DataError, UsageError
-from fairlead.evaluation.base import Estimate, Report
+from fairlead.estimates import Estimate
+from fairlead.evaluation.base import Report
 
 
 def report() -> Report:

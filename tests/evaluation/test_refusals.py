@@ -12,9 +12,10 @@ from known import Row
 import fairlead
 from fairlead.engines.base import Completion
 from fairlead.errors import DataError, UsageError
-from fairlead.evaluation.refusal_labels import CLASSES, label_of, tidy
+from fairlead.estimates import estimate_rate
+from fairlead.evaluation.refusal_labels import CLASSES
 from fairlead.evaluation.refusals import Refusals, balanced
-from fairlead.evaluation.statistics import estimate_rate
+from fairlead.rewards.refusal_patterns import label_of, tidy
 
 REFUSAL = "sorry, i cannot help with that. please stay safe."
 

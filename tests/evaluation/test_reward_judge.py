@@ -8,9 +8,9 @@ import pytest
 from known import Count, Silent
 
 from fairlead import fields, prompts
+from fairlead.engines.asking import answer_slots
 from fairlead.engines.base import Sampling
 from fairlead.errors import EngineError, UnsupportedError, UsageError
-from fairlead.evaluation.judging import answer_slots
 from fairlead.evaluation.pairs import Pair, pair_slots
 from fairlead.evaluation.reward_judge import RewardJudge
 

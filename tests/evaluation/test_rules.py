@@ -9,8 +9,8 @@ from known import BASE, END, Row, Unigram, rows
 
 from fairlead.engines.base import Completion, FinishReason, Sampling
 from fairlead.errors import DataError, UsageError
+from fairlead.estimates import pass_at_k
 from fairlead.evaluation.rules import Rules
-from fairlead.evaluation.statistics import pass_at_k
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from test_page import EVIL, Page, rewrite
 
 from fairlead.cli import main
 from fairlead.errors import DataError, UsageError
-from fairlead.evaluation.base import Estimate, Report
-from fairlead.evaluation.statistics import estimate_rate
+from fairlead.estimates import Estimate, estimate_rate
+from fairlead.evaluation.base import Report
 from fairlead.report import compare
 from fairlead.report.comparison import compare_runs
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from fairlead.evaluation.base import Estimate
+from fairlead.estimates import Estimate
 from fairlead.report.numbers import brief, count, duration, interval, moment, number, setting, short, signed, size
 
 

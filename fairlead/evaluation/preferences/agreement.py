@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fairlead.errors import DataError, UsageError
-from fairlead.evaluation.base import Estimate
+from fairlead.estimates import Estimate, estimate_mean, estimate_rate, per_prompt
 from fairlead.evaluation.preferences.win_rates import as_points, check_confidence
-from fairlead.evaluation.statistics import estimate_mean, estimate_rate, per_prompt
 
 __all__ = ["JudgeAgreement", "cohen_kappa", "fleiss_kappa", "judge_agreement", "kendall", "middle", "spearman"]
 

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fairlead.errors import UnknownNameError, UsageError
-from fairlead.evaluation.base import Estimate
+from fairlead.estimates import Estimate, estimate_mean, estimate_rate
 from fairlead.evaluation.preferences.win_rates import as_points
-from fairlead.evaluation.statistics import estimate_mean, estimate_rate
 
 __all__ = ["first_slot_rate", "has_list", "order_consistency", "prefers_lists", "prefers_longer", "self_preference"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fairlead.evaluation.base import Estimate
-from fairlead.evaluation.figures import THEME, Canvas, add_legend, colour_of
+from fairlead.estimates import Estimate
+from fairlead.figures import THEME, Canvas, add_legend, colour_of
 
 __all__ = ["fits", "leaderboard", "matrix"]
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fairlead.evaluation.base import Estimate, Report
+from fairlead.estimates import Estimate, estimate_difference, estimate_mean, estimate_rate
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.preferences import drawings
 from fairlead.evaluation.preferences.bias import first_slot_rate, order_consistency
 from fairlead.evaluation.preferences.files import Verdicts
@@ -23,7 +24,6 @@ from fairlead.evaluation.preferences.length_control import (
 )
 from fairlead.evaluation.preferences.ratings import Ratings, bradley_terry, ill_posed
 from fairlead.evaluation.preferences.win_rates import mcnemar, win_rate
-from fairlead.evaluation.statistics import estimate_difference, estimate_mean, estimate_rate
 
 __all__ = ["Judged", "Settings", "side_of", "subject_of"]
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fairlead.errors import DataError, UsageError
-from fairlead.evaluation.base import Estimate
+from fairlead.estimates import Estimate
 from fairlead.evaluation.preferences.l1_logistic import L1Logistic
 from fairlead.evaluation.preferences.win_rates import as_points, check_confidence
 

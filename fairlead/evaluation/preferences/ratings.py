@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fairlead.errors import UnknownNameError, UsageError
-from fairlead.evaluation.base import Estimate
+from fairlead.estimates import Estimate
 from fairlead.evaluation.preferences.win_rates import as_points, check_confidence
 
 __all__ = ["Ratings", "bradley_terry", "elo_of", "elo_online", "ill_posed"]

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from fairlead.errors import DataError
-from fairlead.evaluation.base import Estimate, Report
+from fairlead.estimates import Estimate, estimate_rate
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.preferences.agreement import cohen_kappa, judge_agreement, kendall, middle, spearman
 from fairlead.evaluation.preferences.bias import self_preference
 from fairlead.evaluation.preferences.files import Verdicts
 from fairlead.evaluation.preferences.judged import Judged, Settings, side_of, subject_of
 from fairlead.evaluation.preferences.length_control import USUAL_C, LengthReference
-from fairlead.evaluation.statistics import estimate_rate
 
 __all__ = ["reference_places", "summarise"]
 

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fairlead.errors import DataError, UsageError
-from fairlead.evaluation.base import Estimate
-from fairlead.evaluation.statistics import estimate_rate
+from fairlead.estimates import Estimate, estimate_rate
 
 __all__ = [
     "WinRateResult",

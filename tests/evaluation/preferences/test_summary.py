@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from fairlead.errors import DataError
-from fairlead.evaluation.base import Estimate, Report
+from fairlead.estimates import Estimate
+from fairlead.evaluation.base import Report
 from fairlead.evaluation.preferences import (
     LengthReference,
     Verdicts,

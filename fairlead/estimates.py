@@ -6,16 +6,17 @@ NaN among the values means "no value here" (an abstention): it is left out, and 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fairlead.errors import UsageError
-from fairlead.evaluation.base import Estimate
 
 __all__ = [
     "RESAMPLES",
+    "Estimate",
     "estimate_difference",
     "estimate_mean",
     "estimate_mean_of_means",
@@ -29,6 +30,21 @@ __all__ = [
 
 RESAMPLES = 2000
 """Bootstrap resamples behind an interval."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval."""
+
+    value: float
+    """The point estimate; NaN when n is 0."""
+    low: float
+    """Lower end of the interval; NaN where the samples allow none."""
+    high: float
+    """Upper end of the interval; NaN where the samples allow none."""
+    n: int
+    """Samples behind it."""
+
 
 _NUMBERS_AT_ONCE = 2_000_000
 _NOTHING = Estimate(math.nan, math.nan, math.nan, 0)

@@ -7,10 +7,10 @@ from judges import Scripted, shown
 from known import rows
 
 from fairlead.engines import Cache
+from fairlead.engines.asking import Case, ask, attempts, check_ids, frame_prompt, notes_on, plain_prompt
 from fairlead.engines.base import Sampling
 from fairlead.errors import EngineError, UsageError
-from fairlead.evaluation.judging import Case, ask, attempts, check_ids, frame_prompt, notes_on, plain_prompt
-from fairlead.evaluation.verdicts import read_label
+from fairlead.verdicts import read_label
 
 GOOD = '{"verdict": "A>B"}'
 

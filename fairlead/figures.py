@@ -15,7 +15,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fairlead.evaluation.base import Estimate
+from fairlead.estimates import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fairlead.errors import UsageError
-from fairlead.evaluation.statistics import (
+from fairlead.estimates import (
     estimate_difference,
     estimate_mean,
     estimate_quantile,

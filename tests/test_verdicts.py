@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from fairlead.evaluation.verdicts import (
+from fairlead.verdicts import (
     LABELS,
     Reading,
     choice_points,

@@ -8,8 +8,8 @@ import xml.etree.ElementTree as ET
 import matplotlib
 import numpy as np
 
-from fairlead.evaluation.base import Estimate
-from fairlead.evaluation.figures import THEME, curves, distribution, intervals, shares
+from fairlead.estimates import Estimate
+from fairlead.figures import THEME, curves, distribution, intervals, shares
 
 NAN = float("nan")
 SUMMARY = {
