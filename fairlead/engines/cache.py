@@ -26,6 +26,8 @@ __all__ = ["Cache"]
 _SCHEMA = 1
 _WAIT = 60.0
 """Seconds that a process waits for another one's write."""
+_LATER = frozenset({"choices", "schema", "top_logprobs"})
+"""Settings that a key holds only where they say something."""
 _LOOKUP = 500
 """Keys asked for in one query."""
 
@@ -70,6 +72,8 @@ class Cache:
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """Return `sampling.n` completions per prompt, in the order of the prompts."""
         settings = dataclasses.asdict(sampling)
+        # Answers kept before these settings were known stay answers to requests without them.
+        settings = {name: value for name, value in settings.items() if value or name not in _LATER}
         keys = self._keys("generate", [[_plain(prompt), settings] for prompt in prompts])
         stored = self._answer(
             keys,

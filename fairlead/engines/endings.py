@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from fairlead.engines.base import Sampling
 from fairlead.engines.streaming import stop_at, whole_length
+from fairlead.errors import UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from fairlead.render import Renderer
 
 __all__ = ["Endings"]
+
+_ELSE = {
+    "schema": "which keeps to fixed choices alone: servers keep to a JSON schema",
+    "top_logprobs": "which scores whole texts instead: use `logprobs`",
+}
 
 
 class Endings:
@@ -38,17 +49,44 @@ class Endings:
         self._window = max((2 * len(text.encode()) + 16 for text in texts), default=0)
 
     @classmethod
-    def of(
-        cls,
-        sampling: Sampling,
-        decode: Callable[[Sequence[int]], str],
-        stops: frozenset[int],
-        choices: Sequence[tuple[int, ...]] = (),
-    ) -> Endings:
-        """Return what a request asks for, where a model ends its turns with `stops`; `choices` are those in tokens."""
+    def of(cls, sampling: Sampling, renderer: Renderer, *, size: int, name: str, raw: bool = False) -> Endings:
+        """Return what a request asks of a model.
+
+        Args:
+            sampling: how to draw.
+            renderer: the model's.
+            size: how many tokens the model knows.
+            name: what the model is called in errors.
+            raw: whether the completion continues a text.
+
+        Raises:
+            UsageError: a setting that names a token which the model does not have, or a choice that it cannot write.
+            RenderError: a choice that does not begin at a token's border.
+            UnsupportedError: a setting for servers alone.
+        """
+        for setting, value in (("schema", sampling.schema), ("top_logprobs", sampling.top_logprobs)):
+            if value:
+                raise UnsupportedError(f"{name} runs in this process, {_ELSE[setting]}", place=f"sampling.{setting}")
+        for setting, tokens in sampling.tokens_named().items():
+            if tokens and max(tokens) >= size:
+                what = f"names token {max(tokens)}, and {name} has tokens 0 to {size - 1}"
+                raise UsageError(what, place=f"sampling.{setting}", fix="use ids of this model's tokenizer")
+        decode = partial(renderer.decode, raw=raw, through=sampling.ignore_eos)
+        choices = [tuple(renderer.spelling.encode(text).ids) for text in sampling.choices]
+        lost = next((text for text, ids in zip(sampling.choices, choices) if decode(ids) != text), None)
+        if lost is not None:
+            what = f"{lost!r} cannot be written in tokens of {name}"
+            raise UsageError(what, place="sampling.choices", fix="use other texts")
         own = frozenset(sampling.stop_token_ids)
-        tokens = own if sampling.ignore_eos else own | stops
-        return cls(decode, tokens, sampling.stop, least=sampling.min_tokens, held_back=own | stops, choices=choices)
+        ends = own if sampling.ignore_eos else own | renderer.stops
+        return cls(
+            decode,
+            ends,
+            sampling.stop,
+            least=sampling.min_tokens,
+            held_back=own | renderer.stops,
+            choices=choices,
+        )
 
     def reached(self, ids: Sequence[int]) -> bool:
         """Whether the last of `ids` ended the completion (asked after every token)."""

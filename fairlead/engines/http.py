@@ -19,7 +19,7 @@ import numpy as np
 
 from fairlead.engines.base import Completion, FinishReason, Sampling
 from fairlead.engines.sending import Deadline, Pace, Poster
-from fairlead.errors import EngineError, UnsupportedError, UsageError
+from fairlead.errors import EngineError, RequestError, UnsupportedError, UsageError
 from fairlead.messages import Prompt
 
 __all__ = ["Http"]
@@ -40,6 +40,13 @@ _WHEN_SET = (
     "repetition_penalty",
 )
 """Settings that are sent only where they say something: not every server knows them."""
+_FORMS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "choices": ("structured_outputs", lambda texts: {"choice": list(texts)}),
+    "schema": ("response_format", lambda text: _json_schema(json.loads(text))),
+    "top_logprobs": ("top_logprobs", lambda count: count),
+}
+"""Settings that many servers refuse: the field that each is sent as, and its value. OpenAI's protocol knows the second
+and the third; the first is vLLM's."""
 
 
 class Http:
@@ -90,6 +97,7 @@ class Http:
         client = httpx.Client(headers=headers, limits=httpx.Limits(max_connections=concurrency))
         pace = Pace(requests_per_second)
         self._poster = Poster(client, pace, timeout=timeout, retries=retries, key_name=api_key_env)
+        self._refused: dict[str, str] = {}
 
     @property
     def model(self) -> str:
@@ -120,9 +128,13 @@ class Http:
         Token ids are not known; the tokens' texts are in `extra["tokens"]` when log-probs were asked for and the server
         gave them.
 
+        A JSON schema goes as the protocol's `response_format`, fixed choices as vLLM's `structured_outputs`. What a
+        server refuses of these by name is not asked for again.
+
         Raises:
             EngineTimeoutError: no answer before the deadline.
-            EngineError: a refusal, or an answer of another form.
+            UnsupportedError: a server that has no fixed choices, JSON schemas or likeliest tokens.
+            EngineError: another refusal, or an answer of another form.
         """
         model = self.model
 
@@ -172,11 +184,25 @@ class Http:
         while len(found) < wanted:
             # A server that ignored n gave fewer: ask again, with seeds that differ from those before.
             more = {"n": wanted - len(found), "seed": (sampling.seed + 7919 * len(found)) % _SEEDS}
-            choices = _field(self._poster.send("POST", url, body | more, deadline), "choices", url)
+            choices = _field(self._send(url, body | more, sampling, deadline), "choices", url)
             if not choices:
                 raise EngineError("the server gave no choices", place=url, fix="check the server's log")
             found += [_completion(choice, sampling, url) for choice in choices[: wanted - len(found)]]
         return found if sampling.temperature > 0 else [_copy(found[0]) for _ in range(sampling.n)]
+
+    def _send(self, url: str, body: dict[str, Any], sampling: Sampling, deadline: Deadline) -> Any:
+        """Post a request; a setting of `_FORMS` that the server refuses by name is told as such."""
+        asked = {name: field for name, (field, _) in _FORMS.items() if getattr(sampling, name)}
+        for name in asked.keys() & self._refused.keys():
+            raise _unable(name, self._refused[name], url)
+        try:
+            return self._poster.send("POST", url, body, deadline)
+        except RequestError as error:
+            for name, field in asked.items():
+                if field in error.what:
+                    self._refused[name] = error.what
+                    raise _unable(name, error.what, url) from error
+            raise
 
     def _request(self, model: str, prompt: Prompt, sampling: Sampling) -> tuple[str, dict[str, Any]]:
         body: dict[str, Any] = {
@@ -188,11 +214,12 @@ class Http:
         body |= {
             name: _plain(value) for name in _WHEN_SET if (value := getattr(sampling, name)) != getattr(_USUAL, name)
         }
+        body |= {field: told(value) for name, (field, told) in _FORMS.items() if (value := getattr(sampling, name))}
         if isinstance(prompt, str):
-            if sampling.logprobs:
-                body["logprobs"] = 0
+            if sampling.logprobs or sampling.top_logprobs:
+                body["logprobs"] = body.pop("top_logprobs", 0)
             return f"{self.base_url}/completions", body | {"prompt": prompt}
-        if sampling.logprobs:
+        if sampling.logprobs or sampling.top_logprobs:
             body["logprobs"] = True
         return f"{self.base_url}/chat/completions", body | {"messages": [dict(message) for message in prompt]}
 
@@ -203,6 +230,14 @@ def _plain(value: Any) -> Any:
         return value
     pairs = all(isinstance(item, tuple) for item in value)
     return {str(token): bias for token, bias in value} if pairs else list(value)
+
+
+def _json_schema(schema: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": schema}}
+
+
+def _unable(name: str, what: str, url: str) -> UnsupportedError:
+    return UnsupportedError(f"{what} ({url})", place=f"sampling.{name}", fix="leave it out, or ask another server")
 
 
 def _completion(choice: Any, sampling: Sampling, url: str) -> Completion:
@@ -218,9 +253,12 @@ def _completion(choice: Any, sampling: Sampling, url: str) -> Completion:
             extra["refusal"] = str((message or {}).get("refusal") or reason)
             text = ""
         logprobs = None
-        if sampling.logprobs and choice.get("logprobs"):
-            tokens, logprobs = _logprobs(choice["logprobs"])
-            extra["tokens"] = tokens
+        if (sampling.logprobs or sampling.top_logprobs) and choice.get("logprobs"):
+            tokens, told = _logprobs(choice["logprobs"])
+            if sampling.logprobs:
+                extra["tokens"], logprobs = tokens, told
+            if sampling.top_logprobs:
+                extra["top_logprobs"] = _top_logprobs(choice["logprobs"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise EngineError(
             f"the answer is not of the OpenAI form ({type(error).__name__}: {error}): {json.dumps(choice)[:200]}",
@@ -239,6 +277,16 @@ def _logprobs(found: dict[str, Any]) -> tuple[list[str], np.ndarray]:
     else:
         tokens, values = list(found["tokens"]), list(found["token_logprobs"])
     return tokens, np.array(values, dtype=np.float32)
+
+
+def _top_logprobs(found: dict[str, Any]) -> list[dict[str, float]]:
+    """Read text -> nats of the likeliest tokens at each place; of equal texts the likeliest counts."""
+    if found.get("content") is None:
+        return [{str(text): float(nats) for text, nats in one.items()} for one in found["top_logprobs"] or ()]
+    places = [
+        [(str(one["token"]), float(one["logprob"])) for one in entry["top_logprobs"]] for entry in found["content"]
+    ]
+    return [dict(sorted(pairs, key=lambda pair: pair[1])) for pairs in places]
 
 
 def _copy(completion: Completion) -> Completion:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -200,17 +200,9 @@ class Local:
 
         Raises:
             UsageError: a setting that names a token which the model does not have.
+            UnsupportedError: a setting for servers alone.
         """
-        size = self._config.vocab_size
-        for name, tokens in sampling.tokens_named().items():
-            if tokens and max(tokens) >= size:
-                raise UsageError(
-                    f"names token {max(tokens)}, and {self.name} has tokens 0 to {size - 1}",
-                    place=f"sampling.{name}",
-                    fix="use ids of this model's tokenizer",
-                )
-        decode = partial(self.renderer.decode, raw=raw, through=sampling.ignore_eos)
-        return Endings.of(sampling, decode, self.renderer.stops)
+        return Endings.of(sampling, self.renderer, size=self._config.vocab_size, name=self.name, raw=raw)
 
     def room(self, ids: Sequence[int], most: int) -> int:
         """Return how many tokens an answer to a prompt can have: `most`, or what the model can still read."""

@@ -163,6 +163,9 @@ def _excerpt(content: bytes) -> str:
         found = json.loads(content)
         error = found.get("error", found)
         text = error.get("message", error) if isinstance(error, dict) else error
+        param = error.get("param") if isinstance(error, dict) else None
+        if param and str(param) not in str(text):
+            text = f"{param}: {text}"
     except (ValueError, AttributeError):
         pass
     return " ".join(str(text).split())[:300]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Generate", "Keep"]
 
 Keep = Literal["all", "best", "best_worst", "ranking"]
-_SAMPLING = tuple(f.name for f in fields(Sampling) if f.name != "logprobs")
+_SAMPLING = tuple(f.name for f in fields(Sampling) if f.name not in ("logprobs", "top_logprobs"))
 """Its fields are the step's own."""
 
 
@@ -68,6 +68,10 @@ class Generate:
     """Whether an answer goes on behind an end-of-turn token."""
     stop_token_ids: tuple[int, ...] = ()
     """Tokens that end an answer besides the model's own ones."""
+    choices: tuple[str, ...] = ()
+    """Texts of which an answer is one, whole; none for free text."""
+    schema: Mapping[str, Any] | str | None = None
+    """JSON schema of what an answer is, as a mapping or as text; servers alone can keep to one."""
     reward: str | dict[str, Any] | None = None
     """Catalog name of the reward that values the answers, or a mapping of `name` and its fields."""
     keep: Keep = "all"
