@@ -3,7 +3,8 @@
 They ask only that calibration and test cases are exchangeable, and hold on average over draws of both.
 
 Sources: Papadopoulos et al. 2002 and Lei et al. 2018 (arXiv 1604.04173) for split conformal prediction; Jin & Candes
-2023 (arXiv 2210.01408) and Gui et al. 2024 (arXiv 2405.10301) for selection; Benjamini & Hochberg 1995.
+2023 (arXiv 2210.01408) and Gui et al. 2024 (arXiv 2405.10301) for selection; Benjamini & Hochberg 1995; Angelopoulos et
+al. 2022 (arXiv 2208.02814) for the control of a risk.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from numpy.typing import ArrayLike
 
 from fairlead.errors import UsageError
 
-__all__ = ["conformal_p_values", "conformal_radius", "coverage_over_splits", "select", "selection_over_splits"]
+__all__ = [
+    "conformal_p_values",
+    "conformal_radius",
+    "coverage_over_splits",
+    "risk_level",
+    "risk_over_splits",
+    "select",
+    "selection_over_splits",
+]
 
 _ROUNDING = 1e-9
 """Taken off before rounding up: 10 * (1 - 0.7) is a little more than 3."""
@@ -63,6 +72,27 @@ def select(p_values: ArrayLike, rate: float) -> np.ndarray:
     return chosen
 
 
+def risk_level(losses: ArrayLike, alpha: float, *, bound: float = 1.0) -> int | None:
+    """Return the first level at which a new case's expected loss is `alpha` at most; None where none can promise it.
+
+    It is the first with n / (n + 1) * mean loss + bound / (n + 1) <= alpha, so nothing can be promised below
+    bound / (n + 1), however small the losses are.
+
+    Args:
+        losses: of the calibration cases at every level [n, L], not rising from level to level.
+        alpha: the loss that is allowed, in (0, 1) times `bound`.
+        bound: the largest loss that a case can have.
+    """
+    _check_share("alpha", alpha / bound)
+    table = np.asarray(losses, dtype=np.float64)
+    if table.ndim != 2 or not len(table) or (np.diff(table, axis=1) > 0).any():
+        raise UsageError(f"losses {table.shape}", fix="give [cases, levels] that do not rise from level to level")
+    if table.max(initial=0.0) > bound:
+        raise UsageError(f"a loss of {table.max():g} is above the bound {bound:g}", fix="raise the bound")
+    kept = np.flatnonzero((table.sum(0) + bound) / (len(table) + 1) <= alpha + _ROUNDING * bound)
+    return int(kept[0]) if len(kept) else None
+
+
 def coverage_over_splits(
     scores: ArrayLike, alpha: float, *, splits: int, share: float = 0.5, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -104,6 +134,27 @@ def selection_over_splits(
         rows.append(((size - right) / max(1.0, size), size / len(new), right / good if good else math.nan))
     mistakes, selected, power = np.array(rows).reshape(splits, 3).T
     return mistakes, selected, power
+
+
+def risk_over_splits(
+    scores: ArrayLike, aligned: ArrayLike, rate: float, *, splits: int, share: float = 0.5, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Show a case where its score is above a level, or withhold it; the level is set on a random part of the cases.
+
+    Returns:
+        The share of all test cases that are shown and not aligned, and the share shown: float64 [splits] each. Nothing
+        is shown where the calibration cases are too few to promise `rate`.
+    """
+    found, truth = np.asarray(scores, dtype=np.float64), np.asarray(aligned, dtype=bool)
+    rows = []
+    for known, new in _splits(len(found), splits, share, seed):
+        levels = np.concatenate([[-np.inf], np.unique(found[known])])
+        losses = (found[known][:, None] > levels) & ~truth[known][:, None]
+        place = risk_level(losses, rate)
+        shown = found[new] > (np.inf if place is None else levels[place])
+        rows.append(((shown & ~truth[new]).mean(), shown.mean()))
+    harm, seen = np.array(rows).reshape(splits, 2).T
+    return harm, seen
 
 
 def _splits(cases: int, splits: int, share: float, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fairlead.errors import UsageError
+from fairlead.estimates import per_prompt
 
-__all__ = ["Careful", "careful_values", "split_entropy"]
+__all__ = ["Careful", "careful_values", "split_entropy", "standardised"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,29 @@ def careful_values(values: ArrayLike, *, deviations: float = 1.0, variance_weigh
         raise UsageError("an ensemble of fewer than two members", fix="give values of two members or more: [M, ...]")
     mean, sd = found.mean(0), found.std(0, ddof=1)
     return Careful(mean, sd, mean - deviations * sd, found.min(0), mean - variance_weight * found.var(0))
+
+
+def standardised(values: ArrayLike, reference: ArrayLike) -> np.ndarray:
+    """Return every member's values [M, ...] in units of how much its reference values [M, R, n] differ on one prompt.
+
+    So members on different scales become comparable. The unit is the standard deviation of the n >= 2 answers to a
+    prompt around their mean, pooled over the R prompts; it does not see constants that a prompt adds to all of them.
+
+    Raises:
+        UsageError: a member that values the answers to every prompt alike, or has two of none.
+    """
+    found, known = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    scales = []
+    for number, own in enumerate(known):
+        middle = np.broadcast_to(per_prompt(own)[:, None], own.shape)
+        kept = ~np.isnan(own)
+        free = float(np.maximum(kept.sum(1) - 1, 0).sum())
+        scale = float(np.sqrt(((own - middle)[kept] ** 2).sum() / free)) if free else 0.0
+        if not scale > 0:
+            what = f"member {number} does not tell the reference's answers to any prompt apart"
+            raise UsageError(what, fix="draw two answers or more (sampling.n), or set standardise: false")
+        scales.append(scale)
+    return found / np.array(scales).reshape(-1, *[1] * (found.ndim - 1))
 
 
 def split_entropy(margins: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,6 +12,8 @@ from fairlead.evaluation.conformal import (
     conformal_p_values,
     conformal_radius,
     coverage_over_splits,
+    risk_level,
+    risk_over_splits,
     select,
     selection_over_splits,
 )
@@ -90,3 +92,44 @@ def test_bad_shares_and_sizes_are_named():
         coverage_over_splits([1.0], 0.1, splits=3)
     with pytest.raises(UsageError, match="one truth"):
         conformal_p_values([0.1, 0.2], [1], [0.3])
+
+
+MEAN_LOSSES = (7, 4, 1, 0)
+"""Of nine cases, in ninths."""
+
+
+@pytest.mark.parametrize(("alpha", "level"), [(0.25, 2), (0.15, 3), (0.05, None)])
+def test_known_levels_of_a_risk(alpha, level):
+    losses = np.array([[i < hurt for hurt in MEAN_LOSSES] for i in range(9)], dtype=float)
+    assert losses.mean(0) == pytest.approx([0.7778, 0.4444, 0.1111, 0], abs=1e-4)
+    assert risk_level(losses, alpha) == level
+    assert risk_level(10 * losses, 10 * alpha, bound=10) == level
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_a_risk_is_within_its_rate_over_200_splits(rate):
+    rng = np.random.default_rng(7)
+    aligned = rng.random(600) < 0.5
+    scores = rng.normal(size=600) + 1.5 * aligned
+    harm, shown = risk_over_splits(scores, aligned, rate, splits=200, seed=8)
+    error = 3 * harm.std() / math.sqrt(200)
+    assert rate - 2 / 301 - error <= harm.mean() <= rate + error
+    assert shown.mean() > aligned.mean() * 0.5
+    blind, _ = risk_over_splits(rng.normal(size=600), aligned, rate, splits=200, seed=8)
+    assert blind.mean() <= rate + 3 * blind.std() / math.sqrt(200)
+
+
+def test_a_risk_that_cannot_be_promised_shows_nothing():
+    harm, shown = risk_over_splits([0.1, 0.5, 0.9, 0.7], [1, 1, 1, 1], 0.2, splits=5)
+    assert harm.tolist() == shown.tolist() == [0] * 5
+    _, everything = risk_over_splits(np.arange(40.0), [1] * 40, 0.2, splits=5)
+    assert everything.tolist() == [1] * 5
+
+
+def test_losses_that_are_none_are_named():
+    with pytest.raises(UsageError, match="do not rise"):
+        risk_level([[0.0, 1.0]], 0.1)
+    with pytest.raises(UsageError, match="above the bound"):
+        risk_level([[2.0, 1.0]], 0.1)
+    with pytest.raises(UsageError, match="alpha"):
+        risk_level([[1.0, 0.0]], 0.0)

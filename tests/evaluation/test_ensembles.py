@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.errors import UsageError
-from fairlead.evaluation.ensembles import careful_values, split_entropy
+from fairlead.evaluation.ensembles import careful_values, split_entropy, standardised
 
 MEMBERS = [[1, 0.8, 0.2], [0.9, 1.5, 0.3], [1.1, 0.1, 0.25], [1, 1.4, 0.25]]
 
@@ -22,6 +22,19 @@ def test_known_careful_values():
     assert found.lcb == pytest.approx([0.9183503, 0.3045028, 0.2091752], abs=1e-7)
     assert found.worst == pytest.approx([0.9, 0.1, 0.2])
     assert found.penalised == pytest.approx([0.9975, 0.79375, 0.249375])
+
+
+def test_members_on_other_scales_become_comparable():
+    rng = np.random.default_rng(0)
+    known, values, offset = rng.normal(size=(1, 9, 2)), rng.normal(size=(1, 5, 2)), 7 * rng.normal(size=(9, 1))
+    scales = np.array([1.0, 10.0, 0.01])[:, None, None]
+    found = standardised(scales * values, scales * (known + offset))
+    assert found[1] == pytest.approx(found[0])
+    assert found[2] == pytest.approx(found[0])
+    assert standardised([[6.0]], [[[1.0, 5.0], [2.0, 4.0], [math.nan, 9.0]]]) == pytest.approx(6 / math.sqrt(5))
+    for blind in ([[4.0, 4.0], [5.0, 5.0]], [[4.0], [5.0]], [[4.0, math.nan]]):
+        with pytest.raises(UsageError, match="member 0 does not tell"):
+            standardised(np.ones((1, 3)), [blind])
 
 
 def test_an_answer_that_a_member_does_not_value_has_no_value():

@@ -86,6 +86,53 @@ def test_guarantees_hold_over_200_splits():
     assert report.rows[0]["error"] == pytest.approx(abs(report.rows[0]["truth"] - report.rows[0]["mean"]))
 
 
+def test_what_is_shown_does_no_more_harm_than_allowed():
+    report = Uncertainty(NOISY, truth=Count("aye"), aligned_from=2.0, harm_rate=0.2, sampling=SAMPLED)(
+        {"tuned": TUNED}, rows(400)
+    )
+    found = report.summary["tuned"]
+    assert 0.2 - 2 / 201 - 0.02 <= found["harm"].value <= 0.2 + 0.01
+    assert found["shown"].value > found["harm"].value + 0.2
+
+
+def test_chances_of_being_better_are_scored_against_the_truth():
+    engines, records = {"base": BASE, "tuned": TUNED}, rows(300)
+    members = tuple(Noisy(i, 0.1) for i in (1, 2, 3))
+    report = Uncertainty(members, truth=Count("aye"), reference="base", sampling=SAMPLED)(engines, records)
+    found = report.summary["tuned"]
+    told = [row for row in report.rows if row["engine"] == "tuned"]
+    known = [row for row in told if row["better"] is not None]
+    assert 0 < len(known) < len(told) == 300
+    for row in known:
+        assert row["brier"] == pytest.approx((row["chance"] - row["better"]) ** 2)
+        assert row["nll"] == pytest.approx(-math.log(row["chance"] if row["better"] else 1 - row["chance"]))
+        assert row["better"] == (row["truth"] > 0)
+    assert (found["brier"].n, found["nll"].n, found["ece"].n) == (len(known),) * 3
+    assert found["brier"].value < 0.1 < 0.25
+    assert any(f"{300 - len(known)} answers are as good as the reference's" in note for note in report.notes)
+    assert "calibration" in report.figures
+    assert not {"brier", "ece"} & report.summary["base"].keys()
+
+
+def test_members_on_other_scales_agree_once_standardised():
+    @dataclass(frozen=True)
+    class Times:
+        factor: float
+
+        def __call__(self, prompts, completions) -> Rewards:
+            found = Noisy(1)(prompts, completions)
+            return Rewards(self.factor * found.values, found.abstained)
+
+    def found(**changes):
+        sampling = Sampling(max_tokens=30, n=3)
+        evaluator = Uncertainty((Times(1.0), Times(100.0)), reference="base", sampling=sampling, **changes)
+        return evaluator({"base": BASE, "tuned": TUNED}, rows(20)).summary["tuned"]
+
+    assert found()["sd"].value > 10
+    assert found(standardise=True)["sd"].value == pytest.approx(0, abs=1e-9)
+    assert found(standardise=True)["epistemic"].value == pytest.approx(0, abs=1e-9)
+
+
 def test_too_few_prompts_are_said():
     report = Uncertainty(NOISY, truth=Count("aye"), sampling=SAMPLED)({"tuned": TUNED}, rows(8))
     assert report.summary["tuned"]["coverage"].value == 1.0
@@ -112,6 +159,10 @@ def test_what_cannot_be_measured_is_an_error():
         Uncertainty(NOISY, aligned_from=1.0)
     with pytest.raises(UnknownNameError, match="base"):
         Uncertainty(NOISY, reference="bass")({"base": BASE}, rows(2))
-    for bad in ({"alpha": 0.0}, {"mistake_rate": 1.0}, {"calibration_share": 1.0}, {"splits": 0}):
+    with pytest.raises(UsageError, match="standardise needs a reference"):
+        Uncertainty(NOISY, standardise=True)
+    with pytest.raises(UsageError, match="two answers or more"):
+        Uncertainty(NOISY, reference="base", standardise=True)({"base": BASE}, rows(2))
+    for bad in ({"alpha": 0.0}, {"harm_rate": 1.0}, {"mistake_rate": 1.0}, {"calibration_share": 1.0}, {"splits": 0}):
         with pytest.raises(UsageError, match=next(iter(bad))):
             Uncertainty(NOISY, **bad)
