@@ -174,6 +174,15 @@ def test_choices_by_log_probs():
     assert math.isnan(choice_points(-math.inf, -math.inf))
 
 
+def test_choices_in_both_orders():
+    straight, swapped = choice_points(-2.3, -0.2), choice_points(-0.9, -1.0)
+    assert straight == pytest.approx(0.8909032, abs=1e-7)
+    assert math.log(straight / (1 - straight)) == pytest.approx(2.1)
+    assert swapped == pytest.approx(0.4750208, abs=1e-7)
+    assert (straight + 1 - swapped) / 2 == pytest.approx(0.7079412, abs=1e-7)
+    assert choice_points(-7.3, -5.2) == pytest.approx(straight)  # what both have in common cancels
+
+
 def test_points_of_labels():
     assert [points_of_label(label) for label in LABELS] == [0, 0, 0.5, 1, 1]
 

@@ -54,6 +54,12 @@ def test_soft_labels():
     loss = fairlead.objective("reward_model")(unsure)
     loss.sum.backward()
     assert unsure.score.grad[0] > 0 > unsure.score.grad[1]  # both differences are pulled to zero
+    for right, expected in ((0.8909032, 0.4795538), (1.0, 0.4031860), (0.6, 0.6831860)):
+        one = pairs_of_scores((0.7,), (0.0,), chosen_probability=[right])
+        assert mean(fairlead.objective("reward_model")(one)) == pytest.approx(expected, abs=1e-6)
+    best = pairs_of_scores((0.4054651,), (0.0,), chosen_probability=[0.6])  # the log-odds of .6
+    fairlead.objective("reward_model")(best).sum.backward()
+    assert best.score.grad[0] == pytest.approx(0, abs=1e-6)
     certain = pairs_of_scores(chosen_probability=[1.0, math.nan, 1.0])
     assert mean(fairlead.objective("reward_model")(certain)) == pytest.approx(0.659088, abs=1e-6)
 
