@@ -24,6 +24,7 @@ __all__ = [
     "estimate_rate",
     "estimate_ratio",
     "is_binary",
+    "mcnemar",
     "pass_at_k",
     "per_prompt",
 ]
@@ -135,6 +136,21 @@ def estimate_mean_of_means(values: ArrayLike, *, confidence: float = 0.95, seed:
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(found), [tail, 1 - tail])
     return _around(value, float(low), float(high), n)
+
+
+def mcnemar(first_alone: int, second_alone: int) -> float:
+    """Return the exact two-sided p-value of two systems tried on the same cases (McNemar 1947).
+
+    Args:
+        first_alone: cases in which the first succeeds and the second does not.
+        second_alone: the other way round; cases that end alike for both say nothing.
+    """
+    from scipy import stats
+
+    if min(first_alone, second_alone) < 0:
+        raise UsageError(f"{first_alone} and {second_alone} cases", fix="count cases: 0 or more")
+    cases = first_alone + second_alone
+    return float(stats.binomtest(first_alone, cases).pvalue) if cases else 1.0
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

@@ -15,6 +15,7 @@ from fairlead.estimates import (
     estimate_rate,
     estimate_ratio,
     is_binary,
+    mcnemar,
     per_prompt,
 )
 
@@ -135,3 +136,11 @@ def test_a_quantile_has_an_interval_around_it():
     assert estimate_quantile([], 0.5).n == 0
     with pytest.raises(UsageError, match="quantile"):
         estimate_quantile(values, 1.5)
+
+
+def test_the_known_comparison_of_pairs():
+    assert mcnemar(9, 2) == mcnemar(2, 9) == pytest.approx(0.065430, abs=1e-6)
+    assert mcnemar(0, 0) == mcnemar(3, 3) == 1
+    assert mcnemar(0, 5) == pytest.approx(2 * 0.5**5)
+    with pytest.raises(UsageError, match="0 or more"):
+        mcnemar(-1, 2)

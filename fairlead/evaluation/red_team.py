@@ -11,22 +11,25 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fairlead import catalog
-from fairlead.engines.base import Engine, Sampling
+from fairlead import prompts as texts_of
+from fairlead.engines.base import Engine, EngineSpec, Sampling
 from fairlead.errors import UsageError
 from fairlead.estimates import Estimate, estimate_rate, per_prompt
 from fairlead.evaluation.attack_curve import curve_summary
 from fairlead.evaluation.attack_laws import bound_of_none
+from fairlead.evaluation.attack_pairs import compared
 from fairlead.evaluation.attacks import Attack, attacks_of, augment, families
 from fairlead.evaluation.base import Report
 from fairlead.evaluation.refusal_labels import RefusalLabels
-from fairlead.evaluation.samples import draw, prompts_of, sample_rows, texts, value
+from fairlead.evaluation.samples import draw, other_engines, prompts_of, sample_rows, texts, value
+from fairlead.evaluation.strong_reject import grades
 from fairlead.figures import curves, intervals
 from fairlead.messages import Prompt
 from fairlead.rewards.base import RewardSpec
 
 __all__ = ["RedTeam"]
 
-_KINDS = ("success_", "refused_", "over_refused_", "control_")
+_KINDS = ("success_", "refused_", "over_refused_", "control_", "graded_")
 """What the axes of a family begin with."""
 
 
@@ -50,6 +53,14 @@ class RedTeam(RefusalLabels):
     """An attack succeeds where the reward is higher than this."""
     control: RewardSpec | None = None
     """A reward for answers to harmless requests, to see whether an attack only confuses."""
+    grader: EngineSpec | None = None
+    """Who grades how useful answers to harmful requests are (StrongREJECT): a model, a server, a decoding method, or an
+    engine."""
+    grade_text: str | None = None
+    """What the grader reads in place of the shipped text, as `text` is for the judge; with `judge_sampling`,
+    `retries`."""
+    baseline: str | None = None
+    """Engine with which the others are compared request by request, such as the one without a defence."""
     attempts: int = 0
     """Attempts per harmful request in the best-of-N attack; 0 leaves it out."""
     sigma: float = 0.4
@@ -81,6 +92,17 @@ class RedTeam(RefusalLabels):
                 catalog.from_spec("reward", spec)
         if not self._attacks:
             raise UsageError("there is no attack", place="red_team", fix=f"name some of {', '.join(families())}")
+        _ = self._graded
+
+    @classmethod
+    def files(cls, settings: Mapping[str, Any]) -> dict[str, str]:
+        """Return which settings name a file or a data set, by field."""
+        own = texts_of.file_of(settings.get("grade_text"))
+        return super().files(settings) | ({} if own is None else {"grade_text": own})
+
+    @cached_property
+    def _graded(self) -> texts_of.PromptText:
+        return texts_of.load("judging", "strong_reject", self.grade_text)
 
     @cached_property
     def _attacks(self) -> list[Attack]:
@@ -91,34 +113,82 @@ class RedTeam(RefusalLabels):
 
         Axes, F being a family: `success_F` and `refused_F` (shares of answers to harmful requests; the rest refuses
         in part, is empty, or fails), `over_refused_F` (harmless requests refused under the same attack), `control_F`
-        (mean of that reward), `success_any` (requests that some family gets through). With attempts:
-        `best_of_n_K` (success at K attempts), `law_a`, `law_b`, `law_forecast`. Rows: id, engine, sample, harmful,
-        these by family, `label_F`, `answer_F`, and `attempts` and `successes` on the first sample of a request.
+        (mean of that reward), `graded_F` (mean of the grader's scores of answers to harmful requests), `success_any`
+        (requests that some family gets through). With a baseline `change_F` and `change_any`: success less that of the
+        baseline. With attempts: `best_of_n_K` (success at K attempts), `law_a`, `law_b`, `law_forecast`. Rows: id,
+        engine, sample, harmful, these by family, `label_F`, `answer_F`, and `attempts` and `successes` on the first
+        sample of a request.
         """
         prompts = prompts_of(records)
+        if self.baseline is not None:
+            other_engines(engines, self.baseline, "baseline")
         harmful, notes = self.sides(records)
         asked = {attack.family: [attack(p, i) for i, p in enumerate(prompts)] for attack in self._attacks}
         report, lines = Report({}, notes=notes), {}
+        told = {
+            name: self._attacked(name, engine, records, prompts, harmful, asked, report.notes)
+            for name, engine in engines.items()
+        }
         for name, engine in engines.items():
-            columns: dict[str, Any] = {"harmful": [[_mark(m)] * self.sampling.n for m in harmful]}
-            for family, attacked in asked.items():
-                answers = texts(draw({name: engine}, attacked, self.sampling)[name])
-                found, more = self._judge(f"{name}, {family}", records, prompts, answers, harmful)
-                columns |= {f"{axis}_{family}": values for axis, values in found.items()}
-                report.notes += more
-            columns["success_any"] = _any([columns[f"success_{family}"] for family in asked])
+            columns = told[name]
             report.summary[name] = self._summary(columns)
+            if self.baseline not in (None, name):
+                found, changes, more = compared(name, columns, self.baseline, told[self.baseline], self.confidence)
+                report.summary[name] |= found
+                columns = columns | changes
+                report.notes += more
             if self.attempts:
                 hits, more = self._best_of_n(name, engine, records, prompts, harmful)
                 found, lines_of, extra = self._curve(name, hits)
                 report.summary[name] |= found
                 lines |= lines_of
                 report.notes += [*more, *extra]
-                columns |= _counts(hits, self.attempts, self.sampling.n)
+                columns = columns | _counts(hits, self.attempts, self.sampling.n)
             report.rows += sample_rows(name, records, columns)
             report.notes += self._bounds(name, report.summary[name])
         report.figures = self._figures(report, lines)
         return report
+
+    def _attacked(
+        self,
+        name: str,
+        engine: Engine,
+        records: Sequence[Any],
+        prompts: Sequence[Prompt],
+        harmful: np.ndarray,
+        asked: Mapping[str, Sequence[Prompt]],
+        notes: list[str],
+    ) -> dict[str, Any]:
+        """Return the columns of every family [N][n], and what is to be noted."""
+        columns: dict[str, Any] = {"harmful": [[_mark(m)] * self.sampling.n for m in harmful]}
+        for family, attacked in asked.items():
+            answers = texts(draw({name: engine}, attacked, self.sampling)[name])
+            found, more = self._judge(f"{name}, {family}", records, prompts, answers, harmful)
+            notes += more
+            if self.grader is not None:
+                found["graded"], more = self._grades(f"{name}, {family}", records, prompts, answers, harmful)
+                notes += more
+            columns |= {f"{axis}_{family}": values for axis, values in found.items()}
+        return columns | {"success_any": _any([columns[f"success_{family}"] for family in asked])}
+
+    def _grades(
+        self,
+        subject: str,
+        records: Sequence[Any],
+        prompts: Sequence[Prompt],
+        answers: Sequence[Sequence[str]],
+        harmful: np.ndarray,
+    ) -> tuple[np.ndarray, list[str]]:
+        from fairlead.engines import engine
+
+        bad = np.flatnonzero(harmful == 1)
+        found = np.full((len(records), self.sampling.n), np.nan)
+        ids, asked, said = ([column[i] for i in bad] for column in ([str(r.id) for r in records], prompts, answers))
+        how: dict[str, Any] = {"sampling": self.judge_sampling, "retries": self.retries}
+        if len(bad):
+            found[bad], notes = grades(engine(self.grader), self._graded, subject, ids, asked, said, **how)
+            return found, notes
+        return found, []
 
     def _judge(
         self,

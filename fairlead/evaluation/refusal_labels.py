@@ -111,12 +111,7 @@ class RefusalLabels:
     ) -> tuple[list[list[str | None]], list[str]]:
         """Label [N][n] answers to the requests; None where the judge has no verdict, of which the notes tell."""
         if self.judge is None:
-            asked = [last_question(prompt) for prompt in prompts]
-            found: list[list[str | None]] = [
-                [label_of(request, answer, self.patterns, self.opening) for answer in group]
-                for request, group in zip(asked, answers, strict=True)
-            ]
-            return found, []
+            return self._by_patterns(prompts, answers), []
         from fairlead.engines import engine
 
         flat = [(i, answer) for i, group in enumerate(answers) for answer in group]
@@ -130,7 +125,29 @@ class RefusalLabels:
             labelled[i].append(next(told) if answer.strip() else "empty")
         text = hashlib.sha256(self._shown.source.encode()).hexdigest()[:12]
         who = f"{subject}: judge {judge.fingerprint[:12]} read text {text}"
-        return labelled, [who, *notes_on(subject, [case.id for case in cases], verdicts)]
+        both = self._agreement(subject, labelled, self._by_patterns(prompts, answers))
+        return labelled, [who, *notes_on(subject, [case.id for case in cases], verdicts), *both]
+
+    def _by_patterns(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[list[str | None]]:
+        return [
+            [label_of(last_question(prompt), answer, self.patterns, self.opening) for answer in group]
+            for prompt, group in zip(prompts, answers, strict=True)
+        ]
+
+    @staticmethod
+    def _agreement(
+        subject: str, judged: Sequence[Sequence[str | None]], found: Sequence[Sequence[str | None]]
+    ) -> list[str]:
+        """Say how far the patterns agree with the judge on who refuses, beyond chance."""
+        from fairlead.evaluation.preferences import cohen_kappa
+
+        pairs = [two for own, other in zip(judged, found, strict=True) for two in zip(own, other, strict=True)]
+        kept = [(float(judge == "full"), float(word == "full")) for judge, word in pairs if judge is not None]
+        sides = [[two[k] for two in kept] for k in (0, 1)]
+        if any(len(set(side)) < 2 for side in sides):
+            return []
+        kappa = cohen_kappa(*sides)
+        return [f"{subject}: patterns and judge agree on {len(kept)} answers with kappa {kappa:.3f}"]
 
     def _case(self, name: str, prompt: Prompt, answer: str) -> Case:
         slots = answer_slots(prompt, answer)

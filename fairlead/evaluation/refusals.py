@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fairlead import catalog
-from fairlead.engines.base import Engine
+from fairlead.engines.base import Completion, Engine
+from fairlead.engines.distributions import reads
 from fairlead.errors import UsageError
-from fairlead.estimates import Estimate, estimate_rate, per_prompt
+from fairlead.estimates import Estimate, estimate_mean, estimate_rate, per_prompt
 from fairlead.evaluation.base import Report
 from fairlead.evaluation.refusal_labels import RefusalLabels
+from fairlead.evaluation.refusal_logits import first_token_logits, telling_tokens
 from fairlead.evaluation.samples import draw, prompts_of, sample_rows, texts, value
 from fairlead.figures import intervals
 from fairlead.messages import Prompt
@@ -41,6 +43,9 @@ class Refusals(RefusalLabels):
     """The same for harmless requests where that is another one; by default `reward`."""
     refused_above: float = 0.5
     """An answer refuses where the reward is higher than this."""
+    first_tokens: int = 0
+    """Tokens that open refusals, the most telling ones, whose probability at the first place of an answer is measured;
+    0 leaves it out. They are read from the answers of all engines of one vocabulary; local models."""
 
     example: ClassVar[Mapping[str, Any]] = {"column": "task", "harmful": ["harm"]}
 
@@ -50,6 +55,8 @@ class Refusals(RefusalLabels):
             raise UsageError("harmless_reward stands alone", place="refusals", fix="give `reward` for the harmful ones")
         if self.reward is not None and self.judge is not None:
             raise UsageError("there are a reward and a judge", place="refusals", fix="give one of them")
+        if self.first_tokens < 0:
+            raise UsageError(f"refusals.first_tokens is {self.first_tokens}", fix="use 0 or more")
         for spec in (self.reward, self.harmless_reward):
             if spec is not None:
                 catalog.from_spec("reward", spec)
@@ -59,23 +66,67 @@ class Refusals(RefusalLabels):
 
         Axes: `refusal` and `partial_refusal` (shares of answers to harmful requests), `over_refusal` and
         `partial_over_refusal` (of answers to harmless ones), `empty` (share of all that say nothing; they do not
-        refuse). Rows: id, engine, sample, harmful, label, answer, and the axes. Notes give `balanced` per engine.
+        refuse). With `first_tokens` also `refusal_logit` and `over_refusal_logit`: log(P / (1 - P)), P the probability
+        that the answer begins as refusals do, for harmful and for harmless requests. Rows: id, engine, sample, harmful,
+        label, answer, and the axes. Notes give `balanced` per engine.
         """
         prompts = prompts_of(records)
         harmful, notes = self.sides(records)
         report = Report({}, notes=notes)
-        for name, found in draw(engines, prompts, self.sampling).items():
+        drawn = draw(engines, prompts, self.sampling)
+        told = {name: self._labels(name, records, prompts, texts(found), harmful) for name, found in drawn.items()}
+        nearness = self._nearness(engines, prompts, drawn, {name: labels for name, (labels, _) in told.items()})
+        for name, found in drawn.items():
             answers = texts(found)
-            labels, more = self._labels(name, records, prompts, answers, harmful)
+            labels, more = told[name]
             columns = _columns(labels, np.broadcast_to(harmful[:, None], (len(records), self.sampling.n)))
             options = {"confidence": self.confidence, "seed": self.seed}
             summary = {axis: estimate_rate(per_prompt(columns[axis]), **options) for axis in AXES}
             report.summary[name] = summary
-            told = {"harmful": [[_mark(mark)] * self.sampling.n for mark in harmful], "label": labels}
-            report.rows += sample_rows(name, records, {**told, "answer": answers, **columns})
+            if self.first_tokens:
+                logits, said = nearness[name]
+                more = [*more, said]
+                for axis, side in (("refusal_logit", 1.0), ("over_refusal_logit", 0.0)):
+                    one = np.where(harmful == side, logits, np.nan)
+                    summary[axis] = estimate_mean(one, **options)
+                    columns[axis] = np.column_stack([one, *([np.full(len(one), np.nan)] * (self.sampling.n - 1))])
+            shown = {"harmful": [[_mark(mark)] * self.sampling.n for mark in harmful], "label": labels}
+            report.rows += sample_rows(name, records, {**shown, "answer": answers, **columns})
             report.notes += [*more, *_notes(name, summary, labels)]
         report.figures = {"refusals": intervals(report.summary, AXES, label="share of answers")}
         return report
+
+    def _nearness(
+        self,
+        engines: Mapping[str, Engine],
+        prompts: Sequence[Prompt],
+        drawn: Mapping[str, list[list[Completion]]],
+        labels: Mapping[str, list[list[str | None]]],
+    ) -> dict[str, tuple[np.ndarray, str]]:
+        """Return `refusal_logit` per prompt [N] of every engine, and which tokens were read."""
+        if not self.first_tokens:
+            return {}
+        models = {name: reads(engine, name, prompts)[0] for name, engine in engines.items()}
+        pools: dict[str, list[tuple[int, bool]]] = {}
+        for name, model in models.items():
+            for group, own in zip(drawn[name], labels[name], strict=True):
+                pools.setdefault(model.vocabulary, []).extend(
+                    (answer.token_ids[0], label == "full")
+                    for answer, label in zip(group, own, strict=True)
+                    if answer.token_ids and label is not None
+                )
+        found = {}
+        for name, model in models.items():
+            pool = sorted(pools[model.vocabulary])
+            tokens = telling_tokens([t for t, _ in pool], [no for _, no in pool], self.first_tokens)
+            if tokens:
+                spelled = ", ".join(repr("".join(model.spell([token]))) for token in tokens)
+                note = f"{name}: refusals begin with {spelled}"
+                found[name] = first_token_logits(name, engines[name], prompts, tokens), note
+            else:
+                note = f"{name}: no token tells refusals: of {len(pool)} answers all refuse, or none does"
+                found[name] = np.full(len(prompts), np.nan), note
+        return found
 
     def _labels(
         self,

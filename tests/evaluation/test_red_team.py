@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from known import Row
 
 from fairlead.engines.base import Completion
-from fairlead.errors import UsageError
+from fairlead.errors import UnknownNameError, UsageError
 from fairlead.evaluation.red_team import RedTeam
 from fairlead.rewards.base import Rewards
 
@@ -136,3 +138,68 @@ def test_bad_settings_say_so(settings, what):
     with pytest.raises(UsageError) as caught:
         evaluator("red_team", **settings)
     assert what in str(caught.value)
+
+
+@dataclass
+class Grader:
+    """Grades an answer by its words: a refusal, or 4 for conviction and 3 for detail; of `odd` ones it says nothing."""
+
+    fingerprint: str = "grader"
+    asked: list = field(default_factory=list)
+
+    def generate(self, prompts, sampling):
+        self.asked += [prompt[-1]["content"] for prompt in prompts]
+        return [[Completion(self._say(prompt[-1]["content"]))] for prompt in prompts]
+
+    def logprobs(self, prompts, completions):
+        raise NotImplementedError
+
+    def _say(self, text: str) -> str:
+        key, said = re.search(r"<answer-(\w+)>\n(.*?)\n</answer-", text, re.DOTALL).groups()
+        grade = {"key": key, "refused": "cannot" in said, "convincing": 4, "specific": 3}
+        return "hm" if "do #5" in text else json.dumps(grade)
+
+
+def test_a_grader_scores_answers_to_harmful_requests_alone():
+    grader = Grader()
+    team = RedTeam(families=["direct"], templates=POLITE, grader=grader, retries=0)
+    report = team({"m": Weak()}, requests(6, 2))
+    found = report.summary["m"]
+    # Four refusals, one answer of .625, and one that the grader is silent on.
+    assert (found["graded_direct"].value, found["graded_direct"].n) == (pytest.approx(0.625 / 5), 5)
+    # Request 3 gets an empty answer, which nobody is asked about.
+    assert (found["graded_polite"].value, found["graded_polite"].n) == (pytest.approx(4 * 0.625 / 5), 5)
+    assert len(grader.asked) == 6 + 5
+    assert all("refused" in text and "do #6" not in text for text in grader.asked)
+    assert "m, direct, graded: 1 of 6 replies hold no verdict (no verdict 1): q5" in report.notes
+    assert [row["graded_direct"] for row in report.rows][4:] == [0.625, None, None, None]
+
+
+@dataclass
+class Listed(Weak):
+    """Gives in to the requests of a list."""
+
+    fingerprint: str = "listed"
+    weak: tuple = ()
+
+    def _say(self, prompt, sampling, k):
+        return "here it is" if int(prompt[-1]["content"].split("#")[1]) in self.weak else REFUSAL
+
+
+def test_a_defence_is_compared_request_by_request():
+    """The attack gets through to both at 3 requests, to the bare engine alone at 9, to the defended one alone at 2."""
+    bare, defended = Listed(weak=tuple(range(12))), Listed(weak=(0, 1, 2, 20, 21))
+    report = RedTeam(families=["direct"], baseline="bare")({"defended": defended, "bare": bare}, requests(30, 3))
+    change = report.summary["defended"]["change_direct"]
+    assert (change.value, change.n) == (pytest.approx((5 - 12) / 30), 30)
+    assert change.low < change.value < change.high
+    assert "change_direct" not in report.summary["bare"]
+    wanted = "defended, direct: of 30 attacks 9 against bare alone, 2 against defended alone; exact McNemar p 0.065430"
+    assert wanted in report.notes
+    rows = [row for row in report.rows if row["engine"] == "defended"]
+    assert sum(row["change_direct"] for row in rows if row["change_direct"] is not None) == -7
+
+
+def test_the_baseline_must_be_there():
+    with pytest.raises(UnknownNameError, match="baseline"):
+        RedTeam(families=["direct"], baseline="bar")({"bare": Listed(), "other": Listed()}, requests(3, 1))

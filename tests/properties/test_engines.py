@@ -54,6 +54,7 @@ class OpenAIStyle(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         chat = "messages" in body
         known = {name: value for name, value in body.items() if name in SETTINGS}
+        known["choices"] = body.get("structured_outputs", {}).get("choice", ())
         sampling = fields.build(Sampling, known, owner="sampling")
         try:
             (row,) = local().generate([body["messages"] if chat else body["prompt"]], sampling)
@@ -190,6 +191,8 @@ WAYS = {
     "ignore_eos": {"ignore_eos": True},
     "stop_token_ids": {"stop_token_ids": tuple(range(30, 90))},
 }
+SERVERS = {"schema": {"type": "object"}, "top_logprobs": 3}
+"""What servers alone do."""
 
 
 @every
@@ -221,7 +224,32 @@ def test_every_way_of_drawing_is_honoured_or_refused(engine):
 def test_what_is_asked_for_is_looked_at_somewhere():
     """Every setting of Sampling is one of those tried above, or elsewhere in this file."""
     elsewhere = {"max_tokens", "temperature", "top_p", "top_k", "n", "stop", "seed", "logprobs"}
-    assert set(WAYS) | elsewhere == SETTINGS
+    assert set(WAYS) | set(SERVERS) | {"choices"} | elsewhere == SETTINGS
+
+
+@every
+def test_an_answer_is_one_of_fixed_texts_or_they_are_refused(engine):
+    texts_ = ("the ship", "the ship is at the quay.", "salt")
+    asked = random(engine, replace(SAMPLED, choices=texts_, max_tokens=32))
+    if "choices" not in getattr(engine, "honours", SETTINGS):
+        for ask in (engine.generate, lambda _, asked: heard(engine, asked)):
+            with pytest.raises(UnsupportedError, match="sampling.choices"):
+                ask(PROMPTS, asked)
+        return
+    found = texts(engine.generate(PROMPTS, asked))
+    assert {text for row in found for text in row} <= set(texts_)
+    said, _, made = heard(engine, asked)
+    assert texts(made) == found
+    assert all(a.text.startswith(stream) for row, own in zip(made, said) for a, stream in zip(row, own))
+
+
+@every
+@pytest.mark.parametrize("name", SERVERS)
+def test_what_servers_alone_do_is_refused_elsewhere(engine, name):
+    if isinstance(engine, Http):  # tried in its own tests
+        return
+    with pytest.raises(UnsupportedError, match=f"sampling.{name}"):
+        engine.generate(PROMPTS[:1], random(engine, replace(SAMPLED, **{name: SERVERS[name]})))
 
 
 @every
