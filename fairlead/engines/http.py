@@ -282,11 +282,10 @@ def _logprobs(found: dict[str, Any]) -> tuple[list[str], np.ndarray]:
 def _top_logprobs(found: dict[str, Any]) -> list[dict[str, float]]:
     """Read text -> nats of the likeliest tokens at each place; of equal texts the likeliest counts."""
     if found.get("content") is None:
-        return [{str(text): float(nats) for text, nats in one.items()} for one in found["top_logprobs"] or ()]
-    places = [
-        [(str(one["token"]), float(one["logprob"])) for one in entry["top_logprobs"]] for entry in found["content"]
-    ]
-    return [dict(sorted(pairs, key=lambda pair: pair[1])) for pairs in places]
+        return [{str(text): float(nats) for text, nats in one.items()} for one in found.get("top_logprobs") or ()]
+    places = [entry.get("top_logprobs") or () for entry in found["content"]]
+    pairs = [[(str(one["token"]), float(one["logprob"])) for one in place] for place in places]
+    return [dict(sorted(place, key=lambda pair: pair[1])) for place in pairs]
 
 
 def _copy(completion: Completion) -> Completion:

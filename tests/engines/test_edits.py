@@ -198,6 +198,7 @@ SETTINGS = {
     "min_tokens": Sampling(min_tokens=12),
     "ignore_eos": Sampling(ignore_eos=True),
     "stop_token_ids": Sampling(stop_token_ids=tuple(range(40, 80))),
+    "choices": Sampling(choices=("the ship is late", "the ship", "no")),
     "stops": Sampling(stop=("a", "e", "s"), min_tokens=6),
     "all": Sampling(
         min_p=0.02,
@@ -289,6 +290,60 @@ def test_penalised_answers_follow_the_naive_loop(local):
             logprobs.append(float(raw.log_softmax(-1)[0, row[0, -1]]))
         assert answer.token_ids == row[0, len(ids) :].tolist()
         np.testing.assert_allclose(answer.logprobs, logprobs, atol=1e-4)  # of the model's own distribution
+
+
+CHOICES = ("the ship is late", "the ship", "no")
+
+
+def test_an_answer_is_one_of_its_choices_and_ends_there(local):
+    drawn = Sampling(temperature=3.0, n=20, max_tokens=32, choices=CHOICES, logprobs=True)
+    for row in local.generate(PROMPTS, drawn):
+        assert {answer.text for answer in row} <= set(CHOICES)
+        assert all(answer.finish_reason is FinishReason.STOP for answer in row)
+    cut = replace(drawn, max_tokens=3, choices=CHOICES[:1])
+    for row in local.generate(PROMPTS, cut):
+        assert all(CHOICES[0].startswith(answer.text) and answer.finish_reason is FinishReason.LENGTH for answer in row)
+
+
+def test_choices_are_drawn_by_what_the_model_thinks_of_them(local):
+    """Each token by its probability among those that are left, as one multiplies by hand."""
+    prompt, choices = PROMPTS[1], ("yes it is", "no it is not", "no")
+    start, ends = local.renderer.prompt(prompt), sorted(local.renderer.stops)
+    spelt = [local.renderer.spelling.encode(text).ids for text in choices]
+    chances = []
+    for ids in spelt:
+        chance = 1.0
+        for k in range(len(ids) + 1):
+            left = {other[k] for other in spelt if other[:k] == ids[:k] and len(other) > k}
+            left |= set(ends) if ids[:k] in spelt else set()
+            with torch.no_grad():
+                logits = local.model(input_ids=torch.tensor([start + ids[:k]])).logits[0, -1].double()
+            total = logits[sorted(left)].exp().sum()
+            chance *= float(logits[ends if k == len(ids) else [ids[k]]].exp().sum() / total)
+        chances.append(chance)
+    assert sum(chances) == pytest.approx(1)
+    (answers,) = local.generate([prompt], Sampling(choices=choices, n=600, max_tokens=32, seed=2))
+    for text, chance in zip(choices, chances):
+        share = sum(answer.text == text for answer in answers) / 600
+        assert share == pytest.approx(chance, abs=4 * (chance * (1 - chance) / 600) ** 0.5 + 1e-9)
+
+
+def test_choices_that_cannot_be_are_refused(local):
+    for settings, words in [
+        ({"choices": "yes"}, "list of non-empty"),
+        ({"choices": ("",)}, "list of non-empty"),
+        ({"choices": ("a",), "ignore_eos": True}, "goes with no ignore_eos"),
+        ({"choices": ("a",), "schema": {}}, "goes with no schema"),
+        ({"schema": "{"}, "is no JSON"),
+        ({"schema": "[]"}, "no JSON object"),
+        ({"top_logprobs": -1}, "top_logprobs"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            Sampling(**settings)
+    with pytest.raises(EngineError, match=r"nothing ends it|min_tokens forbids"):
+        local.generate(PROMPTS, Sampling(choices=("no",), min_tokens=9, max_tokens=16))
+    assert Sampling(choices=["b", "a", "b"]).choices == ("b", "a")
+    assert Sampling(schema={"b": 1, "a": 2}).schema == Sampling(schema='{"b":1,  "a":2}').schema == '{"b": 1, "a": 2}'
 
 
 def test_ends_wait_and_are_ignored(local):

@@ -177,7 +177,69 @@ def test_every_way_of_drawing_is_sent_and_only_when_it_is_set(server):
         assert {name: body[name] for name in SET} == {name: sent for name, (_, sent) in SET.items()}
         assert set(body) == {*always, *SET, "messages" if "chat" in path else "prompt"}
     known = {f.name for f in fields(Sampling)}
-    assert known - always - set(SET) == {"logprobs"}
+    assert known - always - set(SET) == {"logprobs", "schema", "choices", "top_logprobs"}
+
+
+SCHEMA = {"type": "object", "properties": {"b": {"type": "string"}, "a": {"enum": ["x", "y"]}}, "required": ["b", "a"]}
+FORMS = {
+    "schema": (
+        SCHEMA,
+        "response_format",
+        {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": SCHEMA}},
+    ),
+    "choices": (("yes", "no"), "structured_outputs", {"choice": ["yes", "no"]}),
+    "top_logprobs": (5, "top_logprobs", 5),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_are_asked_for_as_servers_know_them(server, name):
+    given, field, sent = FORMS[name]
+    Http(server.url, "tiny").generate([CHAT], Sampling(**{name: given}))
+    ((_, body, _),) = server.seen
+    assert body[field] == sent
+    if name == "schema":  # what comes first in a schema is written first
+        assert list(body[field]["json_schema"]["schema"]["properties"]) == ["b", "a"]
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("said", [{"message": "Unknown parameter: {}"}, {"message": "not supported", "param": "{}"}])
+def test_a_form_that_is_refused_by_name_is_not_asked_for_again(server, name, said):
+    given, field, _ = FORMS[name]
+    told = {key: text.format(f"'{field}'") for key, text in said.items()}
+    server.plan = [lambda h: h.reply(400, {"error": told})]
+    engine = Http(server.url, "tiny")
+    for _ in range(2):
+        with pytest.raises(UnsupportedError, match=f"status 400: .*{field}") as caught:
+            engine.generate([CHAT], Sampling(**{name: given}))
+        assert caught.value.place == f"sampling.{name}"
+    assert len(server.seen) == 1
+    assert engine.generate([CHAT], Sampling())
+
+
+def test_other_refusals_of_a_request_with_a_form_are_no_matter_of_form(server):
+    server.plan = [fails(400, "the prompt is too long")] * 2
+    engine = Http(server.url, "tiny")
+    for _ in range(2):
+        with pytest.raises(EngineError, match="too long") as caught:
+            engine.generate([CHAT], Sampling(schema=SCHEMA))
+        assert not isinstance(caught.value, UnsupportedError)
+    assert len(server.seen) == 2
+
+
+def test_the_likeliest_tokens_are_told_place_by_place(server):
+    told = [{"token": "A", "logprob": -0.25}, {"token": "B", "logprob": -2.0}, {"token": "B", "logprob": -1.5}]
+    content = [{"token": "A", "logprob": -0.25, "top_logprobs": told}]
+    chat = {"message": {"content": "A"}, "finish_reason": "stop", "logprobs": {"content": content}}
+    text = {"text": "A", "logprobs": {"tokens": ["A"], "token_logprobs": [-0.25], "top_logprobs": [{"A": -0.25}]}}
+    server.plan = [lambda h: h.reply(200, {"choices": [chat]}), lambda h: h.reply(200, {"choices": [text]})]
+    engine = Http(server.url, "tiny")
+    ((first,),) = engine.generate([CHAT], Sampling(top_logprobs=3))
+    assert first.extra == {"top_logprobs": [{"A": -0.25, "B": -1.5}]}
+    assert first.logprobs is None
+    ((second,),) = engine.generate(["text"], Sampling(top_logprobs=3, logprobs=True))
+    assert second.extra == {"tokens": ["A"], "top_logprobs": [{"A": -0.25}]}
+    assert (server.seen[0][1]["logprobs"], server.seen[1][1]["logprobs"]) == (True, 3)
 
 
 def test_a_server_without_a_setting_says_so(server):

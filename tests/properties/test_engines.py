@@ -233,7 +233,7 @@ def test_an_answer_is_one_of_fixed_texts_or_they_are_refused(engine):
     asked = random(engine, replace(SAMPLED, choices=texts_, max_tokens=32))
     if "choices" not in getattr(engine, "honours", SETTINGS):
         for ask in (engine.generate, lambda _, asked: heard(engine, asked)):
-            with pytest.raises(UnsupportedError, match="sampling.choices"):
+            with pytest.raises(UnsupportedError, match=r"sampling\.choices"):
                 ask(PROMPTS, asked)
         return
     found = texts(engine.generate(PROMPTS, asked))
