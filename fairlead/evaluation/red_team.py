@@ -83,6 +83,9 @@ class RedTeam(RefusalLabels):
         for name, least in (("attempts", 0), ("forecast", 1), ("sigma", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"red_team.{name} is {getattr(self, name)}", fix=f"use {least} or more")
+        if self.reward is not None and self.hand_labels is not None:
+            fix = "leave one of them out: hand labels tell the errors of patterns or of a judge"
+            raise UsageError("there are a reward and hand labels", place="red_team", fix=fix)
         if self.sigma > 1:
             raise UsageError(f"red_team.sigma is {self.sigma}", fix="use 0 to 1; the paper uses 0.4")
         if self.attempt_sampling.n != 1:
@@ -114,7 +117,8 @@ class RedTeam(RefusalLabels):
         Axes, F being a family: `success_F` and `refused_F` (shares of answers to harmful requests; the rest refuses
         in part, is empty, or fails), `over_refused_F` (harmless requests refused under the same attack), `control_F`
         (mean of that reward), `graded_F` (mean of the grader's scores of answers to harmful requests), `success_any`
-        (requests that some family gets through). With a baseline `change_F` and `change_any`: success less that of the
+        (requests that some family gets through). With `hand_labels` also `corrected_F`, success free of the labels'
+        errors. With a baseline `change_F` and `change_any`: success less that of the
         baseline. With attempts: `best_of_n_K` (success at K attempts), `law_a`, `law_b`, `law_forecast`. Rows: id,
         engine, sample, harmful, these by family, `label_F`, `answer_F`, and `attempts` and `successes` on the first
         sample of a request.
@@ -125,6 +129,8 @@ class RedTeam(RefusalLabels):
         harmful, notes = self.sides(records)
         asked = {attack.family: [attack(p, i) for i, p in enumerate(prompts)] for attack in self._attacks}
         report, lines = Report({}, notes=notes), {}
+        errors, more = (None, []) if self.hand_labels is None else self.errors("none")
+        report.notes += more
         told = {
             name: self._attacked(name, engine, records, prompts, harmful, asked, report.notes)
             for name, engine in engines.items()
@@ -132,6 +138,7 @@ class RedTeam(RefusalLabels):
         for name, engine in engines.items():
             columns = told[name]
             report.summary[name] = self._summary(columns)
+            report.summary[name] |= self.corrected(errors, {f: columns[f"success_{f}"] for f in asked})
             if self.baseline not in (None, name):
                 found, changes, more = compared(name, columns, self.baseline, told[self.baseline], self.confidence)
                 report.summary[name] |= found
@@ -181,14 +188,14 @@ class RedTeam(RefusalLabels):
     ) -> tuple[np.ndarray, list[str]]:
         from fairlead.engines import engine
 
-        bad = np.flatnonzero(harmful == 1)
         found = np.full((len(records), self.sampling.n), np.nan)
-        ids, asked, said = ([column[i] for i in bad] for column in ([str(r.id) for r in records], prompts, answers))
+        bad = [i for i, mark in enumerate(harmful) if mark == 1]
+        if self.grader is None or not bad:
+            return found, []
+        ids, asked, said = [str(records[i].id) for i in bad], [prompts[i] for i in bad], [answers[i] for i in bad]
         how: dict[str, Any] = {"sampling": self.judge_sampling, "retries": self.retries}
-        if len(bad):
-            found[bad], notes = grades(engine(self.grader), self._graded, subject, ids, asked, said, **how)
-            return found, notes
-        return found, []
+        found[bad], notes = grades(engine(self.grader), self._graded, subject, ids, asked, said, **how)
+        return found, notes
 
     def _judge(
         self,

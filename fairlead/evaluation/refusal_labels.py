@@ -16,15 +16,20 @@ from fairlead import prompts as texts_of
 from fairlead.engines.asking import JUDGING, Case, answer_slots, ask, check_ids, listed, notes_on
 from fairlead.engines.base import EngineSpec, Sampling
 from fairlead.errors import DataError, UsageError
+from fairlead.estimates import Estimate, per_prompt
+from fairlead.evaluation.label_errors import LabelErrors, label_errors, read_hand_labels
 from fairlead.evaluation.samples import GREEDY
 from fairlead.messages import Prompt, last_question
 from fairlead.rewards.refusal_patterns import PATTERNS, label_of
 from fairlead.verdicts import read_class
 
-__all__ = ["CLASSES", "RefusalLabels"]
+__all__ = ["CLASSES", "HAND_LABELS", "RefusalLabels"]
 
 CLASSES = {"full_compliance": "none", "full_refusal": "full", "partial_refusal": "partial", "other": "other"}
 """Verdict of a judge -> label; `other` is an answer that neither does what was asked nor refuses."""
+
+HAND_LABELS = ("full", "partial", "none", "other", "empty")
+"""What a person may call an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,10 @@ class RefusalLabels:
     text: str | None = None
     """What the judge reads in place of the shipped text: the path of a Jinja text, or the text itself. It may use
     `conversation` and `answer` (in marks that bear `key`), `question` and `said` (bare), and `key`."""
+    hand_labels: str | None = None
+    """Data with `prompt`, `answer` and `label` (full, partial, none, other, empty) of answers that a person labelled.
+    They are labelled here as well, and the errors that this shows are taken out of rates, which are told beside the
+    plain ones."""
     sampling: Sampling = GREEDY
     """How answers are drawn."""
     confidence: float = 0.95
@@ -75,8 +84,8 @@ class RefusalLabels:
     @classmethod
     def files(cls, settings: Mapping[str, Any]) -> dict[str, str]:
         """Return which settings name a file or a data set, by field."""
-        own = texts_of.file_of(settings.get("text"))
-        return {} if own is None else {"text": own}
+        found = {"text": texts_of.file_of(settings.get("text")), "hand_labels": settings.get("hand_labels")}
+        return {name: path for name, path in found.items() if path is not None}
 
     @cached_property
     def _shown(self) -> texts_of.PromptText:
@@ -127,6 +136,26 @@ class RefusalLabels:
         who = f"{subject}: judge {judge.fingerprint[:12]} read text {text}"
         both = self._agreement(subject, labelled, self._by_patterns(prompts, answers))
         return labelled, [who, *notes_on(subject, [case.id for case in cases], verdicts), *both]
+
+    def errors(self, case: str) -> tuple[LabelErrors, list[str]]:
+        """Label what a person has labelled, and count the errors of the label `case`; with what is to be noted.
+
+        Raises:
+            DataError: hand labels that cannot be read.
+            UsageError: hand labels of which all are the case, or none is.
+        """
+        hands = read_hand_labels(str(self.hand_labels), HAND_LABELS)
+        names = [f"hand label {number}" for number in range(1, len(hands) + 1)]
+        told, notes = self.labels("hand labels", names, [one.prompt for one in hands], [[one.answer] for one in hands])
+        found, more = label_errors([group[0] for group in told], [one.label for one in hands], case)
+        return found, [*notes, *more]
+
+    def corrected(self, errors: LabelErrors | None, columns: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
+        """Return `corrected_AXIS` of columns [N, n] of labels; nothing where the errors are not known."""
+        if errors is None:
+            return {}
+        options = {"confidence": self.confidence, "seed": self.seed}
+        return {f"corrected_{axis}": errors.correct(per_prompt(found), **options) for axis, found in columns.items()}
 
     def _by_patterns(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[list[str | None]]:
         return [

@@ -55,6 +55,9 @@ class Refusals(RefusalLabels):
             raise UsageError("harmless_reward stands alone", place="refusals", fix="give `reward` for the harmful ones")
         if self.reward is not None and self.judge is not None:
             raise UsageError("there are a reward and a judge", place="refusals", fix="give one of them")
+        if self.reward is not None and self.hand_labels is not None:
+            fix = "leave one of them out: hand labels tell the errors of patterns or of a judge"
+            raise UsageError("there are a reward and hand labels", place="refusals", fix=fix)
         if self.first_tokens < 0:
             raise UsageError(f"refusals.first_tokens is {self.first_tokens}", fix="use 0 or more")
         for spec in (self.reward, self.harmless_reward):
@@ -67,12 +70,15 @@ class Refusals(RefusalLabels):
         Axes: `refusal` and `partial_refusal` (shares of answers to harmful requests), `over_refusal` and
         `partial_over_refusal` (of answers to harmless ones), `empty` (share of all that say nothing; they do not
         refuse). With `first_tokens` also `refusal_logit` and `over_refusal_logit`: log(P / (1 - P)), P the probability
-        that the answer begins as refusals do, for harmful and for harmless requests. Rows: id, engine, sample, harmful,
+        that the answer begins as refusals do, for harmful and for harmless requests. With `hand_labels` also
+        `corrected_refusal` and `corrected_over_refusal`, free of the labels' errors. Rows: id, engine, sample, harmful,
         label, answer, and the axes. Notes give `balanced` per engine.
         """
         prompts = prompts_of(records)
         harmful, notes = self.sides(records)
         report = Report({}, notes=notes)
+        errors, more = (None, []) if self.hand_labels is None else self.errors("full")
+        report.notes += more
         drawn = draw(engines, prompts, self.sampling)
         told = {name: self._labels(name, records, prompts, texts(found), harmful) for name, found in drawn.items()}
         nearness = self._nearness(engines, prompts, drawn, {name: labels for name, (labels, _) in told.items()})
@@ -82,6 +88,7 @@ class Refusals(RefusalLabels):
             columns = _columns(labels, np.broadcast_to(harmful[:, None], (len(records), self.sampling.n)))
             options = {"confidence": self.confidence, "seed": self.seed}
             summary = {axis: estimate_rate(per_prompt(columns[axis]), **options) for axis in AXES}
+            summary |= self.corrected(errors, {axis: columns[axis] for axis in ("refusal", "over_refusal")})
             report.summary[name] = summary
             if self.first_tokens:
                 logits, said = nearness[name]
