@@ -41,5 +41,5 @@ def compared(
         if kept.any() and is_binary(first) and is_binary(second):
             alone = int((first > second)[kept].sum()), int((second > first)[kept].sum())
             where = f"{alone[1]} against {baseline} alone, {alone[0]} against {name} alone"
-            notes.append(f"{name}, {family}: of {kept.sum()} attacks {where}; exact McNemar p {mcnemar(*alone):.6f}")
+            notes.append(f"{name}, {family}: of {kept.sum()} attacks {where}; exact McNemar p {mcnemar(*alone):.3g}")
     return found, changes, notes
