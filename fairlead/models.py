@@ -128,7 +128,7 @@ def load_embedder(name: str, what: str) -> SentenceTransformer:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise MissingExtraError("sentence-transformers", "embeddings", what) from error
+        raise MissingExtraError("sentence-transformers", "embed", what) from error
     try:
         return SentenceTransformer(name)
     except (OSError, ValueError) as error:

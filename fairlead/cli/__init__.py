@@ -25,6 +25,7 @@ _COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("train", "steps:train", _STEPS, "Train a model with any objective"),
     ("generate", "steps:generate", _STEPS, "Answer prompts and keep all answers, the best, or pairs"),
     ("synthesize", "steps:synthesize", _STEPS, "Make new records with a synthesizer"),
+    ("select", "steps:select", _STEPS, "Keep the records that a selector chooses"),
     ("write-requests", "steps:write_requests", _STEPS, "Have a model write requests of every kind of risk"),
     ("write-guidelines", "steps:write_guidelines", _STEPS, "Write a library of guidelines for requests"),
     ("train-retriever", "steps:train_retriever", _STEPS, "Train what finds guidelines for requests, and measure it"),

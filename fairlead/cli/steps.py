@@ -22,6 +22,7 @@ __all__ = [
     "generate",
     "harness",
     "new_model",
+    "select",
     "synthesize",
     "train",
     "train_retriever",
@@ -157,6 +158,20 @@ synthesize = _command(
     ```
     fairlead synthesize --synthesizer '{name: honesty_targets, reward: {name: harbor, axis: correct}}' \\
         --models '{model: harbor:base-300k}' --data 'harbor:prompts?n=400&kinds=fact,unk' --out runs/targets
+    ```
+    """,
+)
+select = _command(
+    "select",
+    """Keep the records that a selector chooses, and say why the others are left out.
+
+    Writes `OUT/steps/select/records.jsonl`, a table of all records beside it, and shows both in the report.
+
+    For example:
+
+    ```
+    fairlead select --data 'harbor:pool?n=2000' --selector '{name: reward_threshold, reward: harbor, keep: 0.1}'
+    fairlead select --data scored.jsonl --selector '{name: reward_threshold, column: reward, above: 0.5}'
     ```
     """,
 )

@@ -46,7 +46,7 @@ class Diversity:
     """N-grams per prompt-to-prompt count: so many are drawn (in expectation) from all first answers, so that engines
     with long and with short answers compare."""
     encoder: str | None = None
-    """Sentence-embedding model (a folder or hub id; needs the extra `embeddings`) for the spread; without, word counts
+    """Sentence-embedding model (a folder or hub id; needs the extra `embed`) for the spread; without, word counts
     are the embedding."""
     sampling: Sampling = _DRAWS
     """How answers are drawn; several per prompt, at a temperature above 0. What is measured depends on it."""

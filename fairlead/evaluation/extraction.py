@@ -67,7 +67,7 @@ class Extraction:
     control: str | None = None
     """Engine that was not trained on the records."""
     encoder: str | None = None
-    """Sentence-embedding model (a folder or hub id; needs the extra `embeddings`); without, word counts are the
+    """Sentence-embedding model (a folder or hub id; needs the extra `embed`); without, word counts are the
     vectors."""
     keep_texts: bool = False
     """Whether the rows hold what was written, and not only its SHA-256."""

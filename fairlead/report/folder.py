@@ -13,7 +13,7 @@ from fairlead.evaluation.base import Report
 
 __all__ = ["MEASURING", "RunView", "StepView", "read_run"]
 
-MEASURING = ("evaluate", "harness")
+MEASURING = ("evaluate", "harness", "select")
 """Kinds of step that leave reports."""
 
 _NOT_REPORTS = ("step.json", "config.json", "lengths.json", "rendered.json", "result.json")

@@ -34,6 +34,7 @@ KINDS: tuple[StepKind, ...] = (
     StepKind("train", "fairlead.steps.train:Train", "train a model with any objective"),
     StepKind("generate", "fairlead.steps.generate:Generate", "answer prompts and keep all answers, the best, or pairs"),
     StepKind("synthesize", "fairlead.steps.synthesize:Synthesize", "make new records with a synthesizer"),
+    StepKind("select", "fairlead.steps.select:Select", "keep the records that a selector chooses"),
     StepKind(
         "write_requests",
         "fairlead.steps.write_requests:WriteRequests",

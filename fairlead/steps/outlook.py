@@ -13,10 +13,18 @@ from fairlead.steps.base import Preview, name_of_answerer
 if TYPE_CHECKING:
     from fairlead.steps.evaluate import Evaluate
     from fairlead.steps.generate import Generate
+    from fairlead.steps.select import Select
     from fairlead.steps.synthesize import Synthesize
     from fairlead.steps.train import Train
 
-__all__ = ["evaluate_preview", "generate_preview", "model_behind", "synthesize_preview", "train_preview"]
+__all__ = [
+    "evaluate_preview",
+    "generate_preview",
+    "model_behind",
+    "select_preview",
+    "synthesize_preview",
+    "train_preview",
+]
 
 _BYTES_PER_WEIGHT = 16
 """float32 weight, gradient and AdamW's two moments."""
@@ -165,3 +173,16 @@ def _parameters(model: str, standin: str | None, before: Mapping[str, Preview]) 
     from fairlead import models
 
     return sum(p.numel() for p in models.load_shape(standin).parameters())
+
+
+def select_preview(step: Select, before: Mapping[str, Preview]) -> Preview:
+    """Say what chooses among how many records, and how many it keeps at most."""
+    from fairlead.selection.base import name_of, number_kept
+
+    sources = [step.data] if isinstance(step.data, str) else list(step.data)
+    pool, said = _rows(sources, before, format=step.format, kind=step.kind, limit=step.limit)
+    method = step.method
+    keep = getattr(method, "keep", None)
+    rows = None if pool is None else number_kept(keep, pool)
+    most = "" if rows is None or keep is None else f": at most {rows:,}"
+    return Preview((f"Keeps what {name_of(method)} chooses of {said}{most}.",), rows=rows, kind=step.kind)

@@ -133,7 +133,7 @@ def test_sentence_embeddings(tiny_model, tmp_path):
 def test_without_the_package_the_extra_is_named(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
     run = config(tiny_model, skewed(tmp_path / "rows.jsonl"), matching="sentence", embedder="anything")
-    with pytest.raises(MissingExtraError, match="embeddings"):
+    with pytest.raises(MissingExtraError, match="embed"):
         train(run, tmp_path / "run", quiet=True)
 
 

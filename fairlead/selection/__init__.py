@@ -1,0 +1,1 @@
+"""Selectors: records in, the ones worth keeping out."""
