@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from fairlead.engines.base import Completion, Engine, FinishReason, Sampling
 from fairlead.errors import EngineError, UnsupportedError, UsageError
@@ -22,6 +22,7 @@ from fairlead.verdicts import Reading, key_of
 __all__ = [
     "JUDGING",
     "Case",
+    "Guided",
     "Verdict",
     "answer_slots",
     "ask",
@@ -37,6 +38,9 @@ __all__ = [
 
 JUDGING = Sampling(temperature=0.0, max_tokens=1024)
 """One greedy verdict."""
+
+Guided: TypeAlias = Literal["auto", "off", "on"]
+"""Whether replies are held to the form of a case: where the judge can, never, or always, so that others are refused."""
 
 _AT_ONCE = 64
 _THREADS = 8
@@ -56,6 +60,14 @@ class Case:
     """What the judge reads."""
     read: Callable[[str], Reading]
     """How its reply is read."""
+    schema: str | None = None
+    """JSON schema of the reply, for judges that can keep to one; None where it has no one form."""
+    choices: tuple[str, ...] = ()
+    """Texts of which the reply is one, in a schema's stead."""
+
+    def wanted(self, how: Sampling) -> Sampling:
+        """Return how a reply of its form is drawn."""
+        return replace(how, schema=self.schema, choices=self.choices) if self.schema or self.choices else how
 
 
 @dataclass(frozen=True)
@@ -73,10 +85,20 @@ class Verdict:
     """How often the judge was asked."""
     error: str | None = None
     """What went wrong where the judge gave no reply."""
+    guided: bool = False
+    """Whether the reply was asked for in the form of its case."""
+    unguided: str | None = None
+    """Why it was not, where it was to be."""
 
 
 def ask(
-    judge: Engine, cases: Sequence[Case], sampling: Sampling = JUDGING, *, retries: int = 2, temperature: float = 0.3
+    judge: Engine,
+    cases: Sequence[Case],
+    sampling: Sampling = JUDGING,
+    *,
+    retries: int = 2,
+    temperature: float = 0.3,
+    guided: Guided = "off",
 ) -> list[Verdict]:
     """Ask a judge about every case, and again where its reply is no verdict; returns one verdict per case, in order.
 
@@ -88,17 +110,19 @@ def ask(
         sampling: how the first reply is drawn.
         retries: how often a case is asked about again, each time with the next seed.
         temperature: of these later replies.
+        guided: whether replies are held to the forms of the cases.
 
     Raises:
         EngineError: the judge fails many times in a row.
+        UnsupportedError: a judge that keeps to no such form, where it must.
     """
     found: list[Verdict | None] = [None] * len(cases)
     waiting = list(range(len(cases)))
     for how in attempts(judge, sampling, retries, temperature):
-        replies = _replies(judge, [cases[i].prompt for i in waiting], how)
-        for i, reply in zip(waiting, replies, strict=True):
+        for i, reply, form in _by_form(judge, cases, waiting, how, guided):
             before = found[i]
-            found[i] = _verdict(cases[i], reply, 1 if before is None else before.tries + 1)
+            verdict = _verdict(cases[i], reply, 1 if before is None else before.tries + 1)
+            found[i] = replace(verdict, guided=form is True, unguided=form if isinstance(form, str) else None)
         waiting = [i for i in waiting if found[i].status not in ("ok", "failed")]  # type: ignore[union-attr]
         if not waiting:
             break
@@ -191,6 +215,29 @@ def notes_on(subject: str, ids: Sequence[str], verdicts: Sequence[Verdict]) -> l
         names = listed(list(dict.fromkeys(name for name, _ in failed)))
         notes.append(f"{subject}: the judge failed at {len(failed)} of {len(verdicts)} ({failed[0][1].error}): {names}")
     return notes
+
+
+def _by_form(
+    judge: Engine, cases: Sequence[Case], places: Sequence[int], how: Sampling, guided: Guided
+) -> Iterator[tuple[int, Completion | EngineError, bool | str]]:
+    """Yield the place of every case, its reply, and whether it was asked for in the case's form, or why not."""
+    groups: dict[Sampling, list[int]] = {}
+    for i in places:
+        groups.setdefault(how if guided == "off" else cases[i].wanted(how), []).append(i)
+    for form, members in groups.items():
+        done = 0
+        try:
+            for reply in _replies(judge, [cases[i].prompt for i in members], form):
+                yield members[done], reply, form != how
+                done += 1
+            continue
+        except UnsupportedError as error:
+            if guided == "on" or form == how or error.place not in ("sampling.schema", "sampling.choices"):
+                raise
+            why = error.what
+        rest = members[done:]
+        for i, reply in zip(rest, _replies(judge, [cases[i].prompt for i in rest], how), strict=True):
+            yield i, reply, why
 
 
 def _verdict(case: Case, reply: Completion | EngineError, tries: int) -> Verdict:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,9 +19,10 @@ from fairlead.engines.base import Engine
 from fairlead.errors import UnknownNameError, UsageError
 from fairlead.estimates import Estimate, estimate_mean, estimate_mean_of_means, estimate_rate, per_prompt
 from fairlead.evaluation.base import Report
-from fairlead.evaluation.judging import Judging
+from fairlead.evaluation.judging import Judging, form_of
 from fairlead.evaluation.samples import draw, prompts_of, texts
 from fairlead.figures import intervals
+from fairlead.messages import Prompt
 from fairlead.verdicts import Reading, read_scores, read_word
 
 __all__ = ["GENERAL", "SAFETY", "AspectJudge"]
@@ -117,7 +119,7 @@ class AspectJudge(Judging):
             columns = self._columns(found, scores.get(self.baseline or "") if name != self.baseline else None)
             report.rows += self._rows(name, records, columns, verdicts[name], drawn[name])
             report.summary[name] = self._summary(columns)
-        report.notes.append(self.note("judge", judge))
+        report.notes.append(self.note("judge", judge, chain(*verdicts.values())))
         report.figures = {"scores": intervals(report.summary, [*self._names, "overall"], label="score")}
         return report
 
@@ -135,8 +137,13 @@ class AspectJudge(Judging):
         slots = answer_slots(prompt, said)
         text = self.shown.render(**slots, aspects=asked, low=self.low, high=self.high)
         read = partial(read_scores, aspects=list(asked), key=slots["key"], answers=(said,), scale=(self.low, self.high))
-        own = partial(self._read_word, aspect=next(iter(asked)))
-        return Case(str(record.id), [{"role": "user", "content": text}], read if self.words is None else own)
+        shown: Prompt = [{"role": "user", "content": text}]
+        if self.words is not None:
+            own = partial(self._read_word, aspect=next(iter(asked)))
+            return Case(str(record.id), shown, own, choices=tuple(self.words))
+        scores = [*map(str, range(self.low, self.high + 1)), "N/A"]
+        form = form_of({"key": None} | {aspect: {"reason": None, "score": scores} for aspect in asked})
+        return Case(str(record.id), shown, read, form)
 
     def _read_word(self, reply: str, aspect: str) -> Reading:
         words = self.words or {}

@@ -15,7 +15,7 @@ from fairlead.engines.base import Engine
 from fairlead.errors import DataError, UsageError
 from fairlead.estimates import Estimate, estimate_rate, per_prompt
 from fairlead.evaluation.base import Report
-from fairlead.evaluation.judging import Judging
+from fairlead.evaluation.judging import Judging, form_of
 from fairlead.evaluation.samples import draw, prompts_of, texts
 from fairlead.figures import intervals
 from fairlead.verdicts import read_checks
@@ -71,6 +71,7 @@ class ChecklistJudge(Judging):
         if bare:
             report.notes.append(f"{len(bare)} records have no check and are not judged: {listed(bare)}")
         prompts, judge = prompts_of(records), self.opened
+        every: list[Verdict] = []
         for name, found in draw(engines, prompts, self.sampling).items():
             answers = texts(found)
             places = [(i, k) for i in range(len(records)) for k in range(self.sampling.n)]
@@ -78,12 +79,13 @@ class ChecklistJudge(Judging):
             cases = [self._case(records[i], prompts[i], answers[i][k], lists[i]) for i, k in asked]
             verdicts = self.verdicts(judge, cases)
             report.notes += notes_on(name, [case.id for case in cases], verdicts)
+            every += verdicts
             known = dict(zip(asked, verdicts, strict=True))
             nothing = Verdict(None, "no checks", None, 0)
             rows = [self._row(name, records[i], k, answers[i][k], known.get((i, k), nothing)) for i, k in places]
             report.rows += rows
             report.summary[name] = self._summary(rows)
-        report.notes.append(self.note("judge", judge))
+        report.notes.append(self.note("judge", judge, every))
         axes = ["passed", "all_passed", *self.checks]
         report.figures = {"checks": intervals(report.summary, axes, label="share")}
         return report
@@ -109,7 +111,8 @@ class ChecklistJudge(Judging):
         slots = answer_slots(prompt, said)
         text = self.shown.render(**slots, checks=checks)
         read = partial(read_checks, names=list(checks), key=slots["key"], answers=(said,))
-        return Case(str(record.id), [{"role": "user", "content": text}], read)
+        form = form_of({"key": None, "checks": {name: ["yes", "no", "N/A"] for name in checks}})
+        return Case(str(record.id), [{"role": "user", "content": text}], read, form)
 
     def _row(self, name: str, record: Any, sample: int, said: str, verdict: Verdict) -> dict[str, Any]:
         ticks = verdict.value or {}

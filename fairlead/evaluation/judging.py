@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, cast
 
 from fairlead import prompts as texts_of
-from fairlead.engines.asking import JUDGING, Case, Verdict, ask
+from fairlead.engines.asking import JUDGING, Case, Guided, Verdict, ask
 from fairlead.engines.base import Engine, EngineSpec, Sampling
 from fairlead.errors import UsageError
 from fairlead.evaluation.reward_judge import RewardJudge
 from fairlead.evaluation.samples import GREEDY
 
-__all__ = ["Judging"]
+__all__ = ["Judging", "form_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,9 @@ class Judging:
     """Temperature of these replies; each has the next seed."""
     judge_sampling: Sampling = JUDGING
     """How verdicts are drawn."""
+    guided: Guided = "auto"
+    """Whether the judge is held to the form of a verdict, by a JSON schema or a list of choices: `auto`, with the
+    shipped text and where the judge can; `off`; `on`, with one's own text too, and a judge that cannot is refused."""
     text: str | None = None
     """What the judge reads in place of the shipped text: the path of a Jinja text, or the text itself."""
     sampling: Sampling = GREEDY
@@ -72,9 +76,34 @@ class Judging:
 
     def verdicts(self, judge: Engine, cases: Sequence[Case]) -> list[Verdict]:
         """Ask a judge about every case, in order."""
-        return ask(judge, cases, self.judge_sampling, retries=self.retries, temperature=self.retry_temperature)
+        unheld = self.judge is None or (self.guided == "auto" and self.text is not None)
+        options: dict[str, Any] = {"retries": self.retries, "temperature": self.retry_temperature}
+        return ask(judge, cases, self.judge_sampling, **options, guided="off" if unheld else self.guided)
 
-    def note(self, role: str, judge: Engine) -> str:
-        """Say who judged and what it read: figures of another judge or text do not compare."""
+    def note(self, role: str, judge: Engine, verdicts: Iterable[Verdict]) -> str:
+        """Say who judged, what it read and how its replies were held to a form.
+
+        Figures of another judge, text or form do not compare.
+        """
         text = hashlib.sha256(self.shown.source.encode()).hexdigest()[:12]
-        return f"{role} {judge.fingerprint[:12]} read text {text}"
+        said = f"{role} {judge.fingerprint[:12]} read text {text}"
+        asked = [verdict for verdict in verdicts if verdict.tries]
+        guided = sum(verdict.guided for verdict in asked)
+        why = [verdict.unguided for verdict in asked if verdict.unguided is not None]
+        said += f", {guided} of {len(asked)} replies guided to the form of a verdict" if guided else ""
+        return said + (f", {len(why)} of {len(asked)} replies not guided ({why[0]})" if why else "")
+
+
+def form_of(properties: Mapping[str, Any]) -> str:
+    """Return the JSON schema of an object with exactly some properties, in their order.
+
+    A property is a list of the texts that it may be, a mapping of properties of its own, or None for any text.
+    """
+    return json.dumps(_form(properties), ensure_ascii=False)
+
+
+def _form(value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        parts = {name: _form(part) for name, part in value.items()}
+        return {"type": "object", "properties": parts, "required": list(parts), "additionalProperties": False}
+    return {"type": "string"} if value is None else {"type": "string", "enum": list(value)}

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from fairlead.engines.asking import Verdict, frame, frame_prompt, key_for, listed, plain_prompt
-from fairlead.engines.base import Engine
-from fairlead.errors import DataError
+from fairlead.engines.base import Engine, Sampling
+from fairlead.errors import DataError, UnsupportedError
 from fairlead.messages import Prompt
 from fairlead.verdicts import LABELS, choice_points
 
 __all__ = ["Pair", "framed", "judge_by_choice", "pair_slots", "pairs_of", "reference_answers"]
 
 _AT_ONCE = 64
+_FIRST_TOKEN = Sampling(max_tokens=1, temperature=1.0, top_logprobs=20)
+"""What a server is asked for log-probs; temperature 1, as some temper what they tell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,19 +104,38 @@ def framed(prompt: Prompt, a: str, b: str) -> dict[str, Any]:
 def judge_by_choice(judge: Engine, shown: Sequence[Prompt]) -> list[Verdict]:
     """Return the points of the answer shown second, from the judge's log-probs of "A" and "B".
 
+    A server says those of the likeliest tokens to begin with; a label that is not among them has no probability.
+
     Raises:
-        UnsupportedError: a judge that gives no log-probs of a text.
+        UnsupportedError: a judge that gives no log-probs.
     """
     verdicts = []
     for start in range(0, len(shown), _AT_ONCE):
         part = shown[start : start + _AT_ONCE]
-        asked = [prompt for prompt in part for _ in "AB"]
-        found = [float(np.sum(values)) for values in judge.logprobs(asked, ["A", "B"] * len(part))]
-        for first, second in zip(found[::2], found[1::2], strict=True):
+        for first, second in _labels(judge, part):
             points = choice_points(first, second)
             known = not np.isnan(points)
             verdicts.append(Verdict(points if known else None, "ok" if known else "no verdict", None, 1))
     return verdicts
+
+
+def _labels(judge: Engine, shown: Sequence[Prompt]) -> list[tuple[float, float]]:
+    """Return the log-probs of "A" and of "B" as a reply to each prompt."""
+    try:
+        found = judge.logprobs([prompt for prompt in shown for _ in "AB"], ["A", "B"] * len(shown))
+    except UnsupportedError:
+        if not getattr(judge, "remote", False):
+            raise
+        replies = [row[0].extra.get("top_logprobs") or [{}] for row in judge.generate(shown, _FIRST_TOKEN)]
+        return [(_of_label("A", places[0]), _of_label("B", places[0])) for places in replies]
+    sums = [float(np.sum(values)) for values in found]
+    return list(zip(sums[::2], sums[1::2], strict=True))
+
+
+def _of_label(label: str, told: Mapping[str, float]) -> float:
+    """Return a label's log-prob, of all tokens that spell it, among those told; -inf where there is none."""
+    found = [nats for text, nats in told.items() if text.strip() == label]
+    return float(np.logaddexp.reduce(found)) if found else -math.inf
 
 
 def reference_answers(source: str, prompts: Sequence[Prompt]) -> list[str | None]:

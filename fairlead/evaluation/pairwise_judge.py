@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from fairlead.engines.base import Engine, EngineSpec
 from fairlead.errors import UsageError
 from fairlead.estimates import Estimate, estimate_rate, estimate_ratio
 from fairlead.evaluation.base import Report
-from fairlead.evaluation.judging import Judging
+from fairlead.evaluation.judging import Judging, form_of
 from fairlead.evaluation.pairs import Pair, judge_by_choice, pair_slots, pairs_of, reference_answers
 from fairlead.evaluation.preferences import (
     LengthControlled,
@@ -33,11 +34,12 @@ from fairlead.evaluation.preferences import (
 from fairlead.evaluation.samples import draw, other_engines, prompts_of, texts
 from fairlead.figures import intervals, shares
 from fairlead.messages import Prompt
-from fairlead.verdicts import points_of_label, read_label, strong_points
+from fairlead.verdicts import LABELS, points_of_label, read_label, strong_points
 
 __all__ = ["PairwiseJudge"]
 
 _BIASES = ("consistent", "first_slot", "prefers_longer", "prefers_list")
+_FORM = form_of({"key": None, "reason": None, "verdict": LABELS})
 _OUTCOMES = ((0.5, "tie"), (1.0, "win"), (0.0, "loss"))
 
 
@@ -56,8 +58,8 @@ class PairwiseJudge(Judging):
     orders: Literal["both", "random"] = "both"
     """Whether every pair is judged in both orders, or in one, by a coin that the pair's texts toss."""
     soft: bool = False
-    """Whether the judge's log-probs of "A" and "B" are the verdict, instead of what it writes: models of this process
-    alone can say them."""
+    """Whether the judge's log-probs of "A" and "B" are the verdict, instead of what it writes. A server's are those of
+    the 20 likeliest tokens that a reply begins with."""
     last_verdict: bool = False
     """Whether of several verdicts in a reply that differ the last counts; otherwise the judge is asked again."""
     margin: int = 30
@@ -114,9 +116,12 @@ class PairwiseJudge(Judging):
         baseline, drawn = self._answers(engines, others, prompts, records, report)
         judges = {"judge": self.opened}
         judges |= {f"panel {name}": engine(spec) for name, spec in self.panel.items()}
+        given: dict[str, list[Verdict]] = {role: [] for role in judges}
         for name in others:
             pairs = pairs_of(records, prompts, baseline, drawn[name])
             tables = {role: self._judge(f"{name}, {role}", judge, pairs, report) for role, judge in judges.items()}
+            for role, found in tables.items():
+                given[role] += chain(*found)
             rows = [self._row(name, pair, *found) for pair, found in zip(pairs, tables["judge"], strict=True)]
             for role in list(tables)[1:]:
                 points = [_mean(self._points(*found)) for found in tables[role]]
@@ -124,7 +129,7 @@ class PairwiseJudge(Judging):
             signed = {"baseline": self.baseline, "judge": judges["judge"].fingerprint[:12]}
             report.rows += [row | signed for row in rows]
             report.summary[name] = self._summary(name, rows, pairs, report)
-        self._explain(judges, report)
+        self._explain(judges, given, report)
         report.figures = self._figures(report, list(engines))
         return report
 
@@ -161,6 +166,7 @@ class PairwiseJudge(Judging):
                     pair.id,
                     prompt,
                     partial(read_label, key=slot["key"], answers=(slot["a"], slot["b"]), last=self.last_verdict),
+                    _FORM,
                 )
                 for (pair, _), slot, prompt in zip(calls, slots, shown, strict=True)
             ]
@@ -246,9 +252,9 @@ class PairwiseJudge(Judging):
         options = {"confidence": self.confidence, "seed": self.seed}
         return estimate_ratio([sum(one) for one in lists], [len(one) for one in lists], **options)
 
-    def _explain(self, judges: Mapping[str, Any], report: Report) -> None:
+    def _explain(self, judges: Mapping[str, Any], given: Mapping[str, Sequence[Verdict]], report: Report) -> None:
         order = {"both": "both orders", "random": "one order per pair, by a coin"}[self.orders]
-        report.notes += [f"{self.note(role, judge)}, {order}" for role, judge in judges.items()]
+        report.notes += [f"{self.note(role, judge, given[role])}, {order}" for role, judge in judges.items()]
 
     def _figures(self, report: Report, order: Sequence[str]) -> dict[str, str]:
         parts = {"won": "wins", "tied": "ties", "lost": "losses"}
