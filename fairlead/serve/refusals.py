@@ -35,6 +35,8 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (Exception, 500),
 )
 """Whose fault an error is; the first kind that fits counts."""
+_FIELDS = {"choices": "structured_outputs"}
+"""Settings that have another name in requests."""
 _EXTENSION = "steering"
 """The field inside which unknown fields are never ignored."""
 
@@ -70,7 +72,8 @@ def refused(error: Exception, *, prompt: str | None = None) -> RefusedError:
     place = error.place or ""
     own = place == "logprobs" or place.startswith("sampling.")
     asked = prompt if isinstance(error, RenderError | RequestError) else None
-    return RefusedError(status, str(error), param=place.removeprefix("sampling.") if own else asked)
+    field = place.removeprefix("sampling.")
+    return RefusedError(status, str(error), param=_FIELDS.get(field, field) if own else asked)
 
 
 def parsed(kind: type[M], body: bytes, *, lenient: bool) -> tuple[M, list[str]]:

@@ -46,6 +46,23 @@ class _Message(_Strict):
         return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
 
+class _Format(_Strict):
+    type: Literal["text"]
+
+
+class _StructuredOutputs(_Strict):
+    choice: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=1000)]
+
+
+def _free(value: Any) -> Any:
+    """Refuse a form that answers are not held to here."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind in ("json_schema", "json_object"):
+        told = "answers are not held to JSON here; one of fixed texts is asked for by structured_outputs.choice"
+        raise ValueError(f"response_format: {told}")
+    return value
+
+
 class _StreamOptions(_Strict):
     include_usage: bool = False
 
@@ -87,6 +104,10 @@ class Request(_Strict, ABC):
     """Whether an answer goes on behind an end-of-turn token."""
     stop_token_ids: list[Annotated[int, Field(ge=0), _Whole]] | None = None
     """Tokens that end an answer besides the model's own ones."""
+    response_format: Annotated[_Format | None, BeforeValidator(_free)] = None
+    """Free text is all there is; JSON is refused."""
+    structured_outputs: _StructuredOutputs | None = None
+    """With `choice`, a list of texts of which an answer is one, whole."""
     stream: bool = False
     """Whether the answer comes piece by piece."""
     stream_options: _StreamOptions | None = None
@@ -146,6 +167,7 @@ class Request(_Strict, ABC):
             min_tokens=self.min_tokens,
             ignore_eos=self.ignore_eos,
             stop_token_ids=tuple(self.stop_token_ids or ()),
+            choices=() if self.structured_outputs is None else tuple(self.structured_outputs.choice),
         )
 
 

@@ -8,7 +8,8 @@ import pytest
 from running_server import Running
 
 import fairlead
-from fairlead.engines import Sampling
+from fairlead.engines import Http, Sampling
+from fairlead.errors import UnsupportedError
 from fairlead.serve.app import Limits
 
 LOCAL = fairlead.engine("harbor:aligned-300k")
@@ -88,6 +89,12 @@ BAD = [
     ({"ignore_eos": 1}, "ignore_eos"),
     ({"stop_token_ids": [-1]}, "stop_token_ids"),
     ({"stop_token_ids": [99999]}, "stop_token_ids"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}}, "response_format"),
+    ({"response_format": {"type": "json_object"}}, "response_format"),
+    ({"response_format": {"type": "prose"}}, "response_format"),
+    ({"structured_outputs": {"json": {}}}, "structured_outputs"),
+    ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+    ({"structured_outputs": {"choice": ["yes"]}, "ignore_eos": True}, "structured_outputs"),
 ]
 
 
@@ -97,7 +104,39 @@ def test_what_is_wrong_is_named(client, fields, param, stream):
     with pytest.raises(openai.BadRequestError) as caught:
         chat(client, stream=stream, extra_body=fields)
     assert caught.value.param.startswith(param)
-    assert param.partition(".")[0] in caught.value.message
+    named = param.partition(".")[0]
+    assert named in caught.value.message or (named == "structured_outputs" and "choices" in caught.value.message)
+
+
+CHOICES = ("the sea is blue.", "the sea", "no")
+
+
+def test_an_answer_is_one_of_fixed_texts_as_in_the_library(client):
+    base = {"max_tokens": 24, "temperature": 2.0, "seed": 5}
+    form = {"structured_outputs": {"choice": list(CHOICES)}}
+    for question in QUESTIONS:
+        ((wanted,),) = LOCAL.generate([[{"role": "user", "content": question}]], Sampling(**base, choices=CHOICES))
+        assert chat(client, question, **base, extra_body=form).choices[0].message.content == wanted.text
+        events = chat(client, question, **base, extra_body=form, stream=True)
+        assert "".join(event.choices[0].delta.content or "" for event in events) == wanted.text
+        assert wanted.text in CHOICES
+    assert chat(client, response_format={"type": "text"}).choices[0].message.content
+
+
+def test_our_own_engine_asks_our_own_server(client, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    served, prompts = Http(str(client.base_url), "ship"), [[{"role": "user", "content": q}] for q in QUESTIONS]
+    how = Sampling(choices=CHOICES, max_tokens=24, temperature=0)
+    wanted = [row[0].text for row in LOCAL.generate(prompts, how)]
+    assert [row[0].text for row in served.generate(prompts, how)] == wanted
+    with pytest.raises(UnsupportedError, match="response_format") as caught:
+        served.generate(prompts, Sampling(schema={"type": "object"}))
+    assert caught.value.place == "sampling.schema"
+    ((answer,),) = served.generate(prompts[:1], Sampling(max_tokens=1, temperature=0, top_logprobs=3))
+    (alone,) = LOCAL.generate(prompts[:1], Sampling(max_tokens=1, temperature=0, logprobs=True))
+    (told,) = answer.extra["top_logprobs"]
+    assert len(told) == 3
+    assert max(told.values()) == pytest.approx(float(alone[0].logprobs[0]), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["logit_bias", "presence_penalty", "min_tokens", "ignore_eos", "stop_token_ids"])
