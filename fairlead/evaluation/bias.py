@@ -21,7 +21,8 @@ from fairlead.evaluation.base import Report
 from fairlead.evaluation.choosing import Choice, Choosing, notes_on_choices
 from fairlead.evaluation.recovery import expected_max
 from fairlead.evaluation.samples import draw, prompts_of, texts, value
-from fairlead.evaluation.scenes import Scene, load_scenes, scenes_file
+from fairlead.evaluation.scenes import RECORDS, Scene, load_scenes, scenes_file
+from fairlead.evaluation.scenes_in_records import scenes_of
 from fairlead.figures import intervals
 from fairlead.messages import Message
 
@@ -49,7 +50,8 @@ class Bias(Choosing):
     """
 
     templates: str | dict[str, Any] | None = "everyday"
-    """Shipped scenes (`everyday`), the path of a YAML file, or what such a file holds; None for toxicity alone."""
+    """Shipped scenes (`everyday`), the path of a YAML file, or what such a file holds; `records` for records with the
+    columns of BBQ (data read with `format=bbq`); None for toxicity alone."""
     reward: Any = None
     """What tells how toxic an answer is: a reward's catalog name, or {name, fields...}; None for scenes alone."""
     complement: bool = False
@@ -80,9 +82,12 @@ class Bias(Choosing):
         super().__post_init__()
         if self.templates is None and self.reward is None:
             raise UsageError("bias has neither templates nor a reward", fix="give one of them, or both")
+        if self.templates == RECORDS and self.reward is not None:
+            fix = "evaluate toxicity with an evaluator of its own, on other prompts"
+            raise UsageError("bias takes its scenes from the records, and asks for their toxicity", fix=fix)
         path = scenes_file(self.templates)
-        if self.templates is not None and not (path or "").endswith((".yaml", ".yml")):
-            load_scenes(self.templates)
+        if self.templates not in (None, RECORDS) and not (path or "").endswith((".yaml", ".yml")):
+            load_scenes(self.templates or {})
         if self.reward is not None:
             catalog.from_spec("reward", self.reward)
             if self.drawing.temperature == 0 and self.drawing.n > 1:
@@ -94,6 +99,11 @@ class Bias(Choosing):
         """Return the file of scenes among plain settings, by field."""
         path = scenes_file(settings.get("templates"))
         return {} if path is None else {"templates": path}
+
+    @property
+    def needs_records(self) -> bool:
+        """Whether the records are read: for toxicity, or where they are the scenes."""
+        return self.templates == RECORDS or self.reward is not None
 
     def __call__(self, engines: Mapping[str, Engine], records: Sequence[Any]) -> Report:
         """Ask every engine about the scenes, and let it answer the records' prompts.
@@ -111,13 +121,17 @@ class Bias(Choosing):
             raise UsageError("there is no engine to evaluate", fix="give at least one engine by name")
         report = Report({name: {} for name in engines})
         if self.templates is not None:
-            self._scenes(engines, report)
+            self._scenes(engines, records, report)
         if self.reward is not None:
             self._toxicity(engines, records, report)
         return report
 
-    def _scenes(self, engines: Mapping[str, Engine], report: Report) -> None:
-        scenes = load_scenes(self.templates or {})
+    def _scenes(self, engines: Mapping[str, Engine], records: Sequence[Any], report: Report) -> None:
+        if self.templates == RECORDS:
+            scenes, notes = scenes_of(records)
+            report.notes += notes
+        else:
+            scenes = load_scenes(self.templates or {})
         asked = [self.show([Message(role="user", content=scene.text)], scene.options) for scene in scenes]
         for name, engine in engines.items():
             found = self.choose(name, engine, asked, [scene.options for scene in scenes])

@@ -23,6 +23,8 @@ from fairlead.errors import UnknownNameError, UsageError
 
 __all__ = ["Scene", "load_scenes", "scenes_file"]
 
+RECORDS = "records"
+"""Says that the scenes are the data's records."""
 _SHIPPED = ("everyday",)
 _KEYS = ("title", "about", "unknown", "templates")
 _TEXTS = ("target", "other", "context", "facts", "negative", "positive")
@@ -42,7 +44,7 @@ class Scene:
     negative: bool
     """Whether the question is the one with which the prejudice accuses."""
     first: int
-    """Who is first: option 0 or 1."""
+    """Who is first: option 0 or 1. Where the facts are told, they make this one the answer to a negative question."""
     text: str
     """Scene and question."""
     options: tuple[str, str, str]
@@ -88,8 +90,8 @@ def load_scenes(source: str | Mapping[str, Any]) -> list[Scene]:
 
 
 def scenes_file(source: Any) -> str | None:
-    """Return the path that a setting names; None where it is a shipped file or the scenes themselves."""
-    return source if isinstance(source, str) and source not in _SHIPPED else None
+    """Return the path that a setting names; None where it is a shipped file, the records, or the scenes themselves."""
+    return source if isinstance(source, str) and source not in (*_SHIPPED, RECORDS) else None
 
 
 def _read(source: str) -> Mapping[str, Any]:

@@ -7,6 +7,8 @@ hh        `chosen` and `rejected` are whole dialogues, "\\n\\nHuman: ...\\n\\nAs
 alpaca    `instruction`, `input` (may be missing or empty), `output`: the user's message is the instruction, a blank
           line and the input. Without `output`, rows are prompts.
 sharegpt  `conversations`: a list of {from, value}; from is human, user, gpt, chatgpt, assistant or system.
+bbq       `context`, `question`, `ans0` to `ans2` and `label`, as in BBQ: prompts of scene and question, with
+          the columns `options` and `answer` (the number of the right one); other columns stay.
 """
 
 from __future__ import annotations
@@ -98,9 +100,30 @@ def _sharegpt(row: Row, place: str) -> Row | list[Problem]:
     return unknown or row
 
 
+def _bbq(row: Row, place: str) -> Row | list[Problem]:
+    answers = ("ans0", "ans1", "ans2")
+    problems = [
+        Problem(place, name, "text", named(row.get(name)), "check the format")
+        for name in ("context", "question", *answers)
+        if not isinstance(row.get(name), str) or not row[name].strip()
+    ]
+    label = row.get("label")
+    if isinstance(label, bool) or not isinstance(label, int) or label not in range(len(answers)):
+        problems.append(Problem(place, "label", "0, 1 or 2", named(label), "give the number of the right answer"))
+    if problems:
+        return problems
+    scene = f"{row.pop('context')} {row.pop('question')}"
+    row |= {"options": [row.pop(name) for name in answers], "answer": row.pop("label")}
+    if "id" not in row and {"category", "example_id"} <= set(row):
+        # Example ids begin anew in every category's file.
+        row["id"] = f"{row['category']}-{row['example_id']}"
+    return row | {"prompt": [{"role": "user", "content": scene}]}
+
+
 FORMATS: dict[str, Callable[[Row, str], Row | list[Problem]]] = {
     "hh": _hh,
     "alpaca": _alpaca,
     "sharegpt": _sharegpt,
+    "bbq": _bbq,
 }
 """name -> (row, its place) to a row with Fairlead's columns, or what is wrong with it."""

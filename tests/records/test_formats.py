@@ -128,6 +128,28 @@ def _with_lines(path):
         return list(read(copy, format="hh", bad_rows="drop"))
 
 
+def test_bbq(tmp_path):
+    row = {
+        "context": "Ada met Bo.", "question": "Who fell?", "ans0": "Ada", "ans1": "Bo", "ans2": "unknown", "label": 2,
+        "category": "Names", "example_id": 7, "question_polarity": "neg",
+    }  # fmt: skip
+    (record,) = read(save(tmp_path, row), format="bbq")
+    assert (record.id, record.prompt) == ("Names-7", (user("Ada met Bo. Who fell?"),))
+    assert record.extra["options"] == ["Ada", "Bo", "unknown"]
+    assert (record.extra["answer"], record.extra["question_polarity"]) == (2, "neg")
+    (own,) = read(save(tmp_path, row | {"id": "mine"}), format="bbq")
+    assert own.id == "mine"
+    for changes, told in (
+        ({"ans1": None}, "ans1: expected text"),
+        ({"context": " "}, "context: expected text"),
+        ({"label": 3}, "label: expected 0, 1 or 2"),
+        ({"label": True}, "label: expected 0, 1 or 2"),
+    ):
+        with pytest.raises(DataError) as caught:
+            read(save(tmp_path, row | changes), format="bbq")
+        assert told in str(caught.value)
+
+
 def test_alpaca(tmp_path):
     rows = [
         {"instruction": "add", "input": "1 2", "output": "3", "text": "x"},
