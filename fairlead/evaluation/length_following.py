@@ -20,12 +20,12 @@ from fairlead.engines.base import Completion, Engine, FinishReason, Sampling
 from fairlead.errors import DataError, UsageError
 from fairlead.estimates import Estimate, estimate_mean, estimate_quantile, estimate_rate, per_prompt
 from fairlead.evaluation.base import Report
-from fairlead.evaluation.length_requests import REQUESTS, Request, count_words, length_score
 from fairlead.evaluation.ngrams import distinct, ngrams, words_of
 from fairlead.evaluation.samples import GREEDY, draw, prompts_of, sample_rows
 from fairlead.figures import distribution, intervals
 from fairlead.messages import last_question
 from fairlead.rewards.length_limit import length_of
+from fairlead.rewards.lengths import REQUESTS, Request, count_words, length_score
 
 __all__ = ["LengthFollowing"]
 

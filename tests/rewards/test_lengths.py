@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.evaluation.length_requests import (
+from fairlead.rewards.lengths import (
     Request,
     count_words,
     extended_request,
