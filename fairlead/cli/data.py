@@ -16,7 +16,7 @@ __all__ = ["check", "show"]
 
 Model = Annotated[str | None, Parameter(help="Model whose tokenizer and chat template are used.")]
 Kind = Annotated[str | None, Parameter(help="Read rows as this kind: conversation, preference, prompt, text...")]
-Format = Annotated[str | None, Parameter(help="Row format, if not Fairlead's own: hh, alpaca, sharegpt.")]
+Format = Annotated[str | None, Parameter(help="Row format, if not Fairlead's own: hh, alpaca, sharegpt, bbq.")]
 Limit = Annotated[int | None, Parameter(help="Read only the first so many good rows.")]
 
 _OPEN, _CLOSE = "[[", "]]"

@@ -29,21 +29,22 @@ _NOT_SCORES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Compare models on held-out data; equal answers are drawn once and kept on disk."""
 
     models: dict[str, Answerer]
     """name -> model (`harbor:NAME`, a directory, a hub id, "URL#model" of a server, or a decoding method as a mapping
     of its `name` and fields), in the order of the report."""
-    data: str | tuple[str, ...]
-    """Held-out records: a path, `harbor:SET`, a hub id, or several."""
+    data: str | tuple[str, ...] | None = None
+    """Held-out records: a path, `harbor:SET`, a hub id, or several; None where every evaluator brings its own
+    questions."""
     evaluators: tuple[str | dict[str, Any], ...] | dict[str, str | dict[str, Any]]
     """What is measured: catalog names or mappings of `name` and fields; a mapping gives each a label of its own."""
     sampling: Sampling = _USUAL
     """How answers are drawn, but for evaluators that need it otherwise (drift) or say so themselves."""
     format: str | None = None
-    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt."""
+    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq."""
     kind: str | None = None
     """Kind to read records as where they can be converted, such as `prompt`."""
     limit: int | None = None
@@ -70,6 +71,23 @@ class Evaluate:
             if value is not None and value < least:
                 raise UsageError(f"evaluate.{name} is {value}", fix=f"use a value >= {least}")
         _ = self.labels
+        if self.data is None:
+            self._check_without_data()
+
+    def _check_without_data(self) -> None:
+        """Refuse evaluators that read records, and settings of the data, where there is none."""
+        given = next((name for name in ("format", "kind", "limit") if getattr(self, name) is not None), None)
+        if given is not None:
+            raise UsageError(f"evaluate.{given} is given without data", fix=f"set evaluate.data, or leave {given} out")
+        reading = [label for label, evaluator in self.build().items() if getattr(evaluator, "needs_records", True)]
+        if reading:
+            what = f"evaluate.data is not given, and {', '.join(reading)} measures on records"
+            raise UsageError(what, fix="set evaluate.data: a path, harbor:SET or a hub id")
+
+    @property
+    def sources(self) -> list[str]:
+        """Where the records come from."""
+        return [] if self.data is None else [self.data] if isinstance(self.data, str) else list(self.data)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -88,7 +106,7 @@ class Evaluate:
         keyed = self.evaluators.items() if isinstance(self.evaluators, Mapping) else enumerate(self.evaluators)
         return (
             *(use for name, model in self.models.items() for use in model_uses(("models", name), model)),
-            *data_uses("data", self.data),
+            *(data_uses("data", self.data) if self.data is not None else ()),
             *(use for key, spec in keyed for use in evaluator_uses(("evaluators", key), spec)),
         )
 
@@ -103,8 +121,10 @@ class Evaluate:
         from fairlead import records
         from fairlead.engines.cache import Cache
 
-        source = self.data if isinstance(self.data, str) else list(self.data)
-        held_out = records.read(source, kind=self.kind, format=self.format, limit=self.limit)
+        held_out: Sequence[Any] = []
+        if self.data is not None:
+            source = self.data if isinstance(self.data, str) else self.sources
+            held_out = records.read(source, kind=self.kind, format=self.format, limit=self.limit)
         opened: dict[str, Cache] = {}
 
         def open_once(who: Answerer, dtype: str | None = None) -> Cache:
@@ -130,7 +150,7 @@ class Evaluate:
             if getattr(evaluator, "sampling", None) is not None:
                 samplings.append(evaluator.sampling)
         outputs = {"reports": "."}
-        if samplings and self.samples:
+        if samplings and self.samples and held_out:
             shown = held_out[: self.samples]
             write_rows(context.folder / "samples.jsonl", _samples(engines, shown, samplings[0], reports))
             outputs["samples"] = "samples.jsonl"

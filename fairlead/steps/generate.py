@@ -78,7 +78,7 @@ class Generate:
     """`all` answers, the `best`, the `best_worst` as a preference pair, or a `ranking` of all with their scores; a
     prompt whose answers are all worth the same gives neither pair nor ranking, and is counted."""
     format: str | None = None
-    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt."""
+    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq."""
     limit: int | None = None
     """Use only the first so many prompts."""
     dtype: str | None = None

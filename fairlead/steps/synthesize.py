@@ -1,12 +1,13 @@
 """The `synthesize` step: new records from seed records, by any synthesizer of the catalog.
 
-What the engines said about every seed goes to `drafts.jsonl` as soon as it is there, so a killed step goes on behind
-the last one; `records.jsonl`, what later steps read, follows from that file alone.
+What the engines said about every seed goes to `drafts.jsonl` as soon as it is there, under a hash of all it depends on,
+so a killed step goes on behind the last one; `records.jsonl`, what later steps read, follows from that file alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fairlead import catalog
 from fairlead.errors import DataError, UsageError
-from fairlead.steps.answering import open_engine
 from fairlead.steps.base import Answerer, Context, Outcome, Preview, Use, data_uses, model_uses
 from fairlead.steps.rows import append_rows, progress, read_rows, write_rows
 
@@ -39,9 +39,11 @@ class Synthesize:
     count: int | None = None
     """How often a method without seeds starts."""
     format: str | None = None
-    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt."""
+    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq."""
     limit: int | None = None
     """Use only the first so many seeds."""
+    shard: str | None = None
+    """Use only every N-th seed, from the I-th on, as "I/N": N machines with one shard each make all."""
     dtype: str | None = None
     """Number format of local models: float32, bfloat16; by default the engine's own choice."""
     at_once: int = 64
@@ -56,6 +58,7 @@ class Synthesize:
         for name, value in (("at_once", self.at_once), ("limit", self.limit), ("count", self.count)):
             if value is not None and value < 1:
                 raise UsageError(f"synthesize.{name} is {value}", fix="use a value >= 1")
+        _ = self._share
         if (self.data is None) == (self.count is None):
             fix = "give the seeds as data; a method that starts from nothing wants a count instead"
             raise UsageError("synthesize needs either data or count", fix=fix)
@@ -93,48 +96,67 @@ class Synthesize:
 
     def __call__(self, context: Context) -> Outcome:
         """Draft what is not drafted yet, then write the rows."""
-        from fairlead.synthesis.base import drafts_of
+        from fairlead.engines.meter import Spent
+        from fairlead.steps.drafting import Drafter, drafts_done, read_spent, tell_spent, write_spent
 
         method = self.build()
         seeds = self._seeds(method)
         kept = context.folder / "drafts.jsonl"
-        done = {row["parent"] for row in read_rows(kept)}
-        waiting = [record for record in seeds if record.id not in done]
-        if waiting:
-            from fairlead.engines.cache import Cache
-
-            engines = {role: Cache(open_engine(m, self.dtype), context.cache) for role, m in self.models.items()}
-            with progress("synthesize", len(seeds), start=len(done), quiet=context.quiet) as advance:
-                for start in range(0, len(waiting), self.at_once):
-                    chunk = waiting[start : start + self.at_once]
-                    append_rows(kept, map(dataclasses.asdict, drafts_of(method, engines, chunk)))
-                    advance(len(chunk))
-        return self._finish(method, context.folder, kept, [record.id for record in seeds])
+        drafter = Drafter.open(method, self.models, self.dtype, context.cache)
+        keys = [drafter.key(seed) for seed in seeds]
+        done, before = drafts_done(kept), read_spent(context.folder)
+        waiting = [seed for seed, key in zip(seeds, keys, strict=True) if key not in done]
+        with progress("synthesize", len(seeds), start=len(seeds) - len(waiting), quiet=context.quiet) as advance:
+            for start in range(0, len(waiting), self.at_once):
+                chunk = waiting[start : start + self.at_once]
+                append_rows(kept, drafter.rows(chunk))
+                spent = {role: one + before.get(role, Spent()) for role, one in drafter.spent.items()}
+                write_spent(context.folder, spent)
+                advance(len(chunk), tell_spent(spent))
+        return self._finish(method, context.folder, kept, keys)
 
     def _seeds(self, method: Synthesizer) -> Sequence[Record]:
         from fairlead import records
         from fairlead.synthesis.base import blank_seeds
 
+        own, of = self._share
         if self.data is None:
-            return blank_seeds(min(self.count or 1, self.limit or self.count or 1))
-        source = self.data if isinstance(self.data, str) else list(self.data)
-        return records.read(source, kind=method.reads, format=self.format, limit=self.limit)
+            found: Sequence[Record] = blank_seeds(min(self.count or 1, self.limit or self.count or 1))
+        else:
+            source = self.data if isinstance(self.data, str) else list(self.data)
+            found = records.read(source, kind=method.reads, format=self.format, limit=self.limit)
+        if own > len(found):
+            raise DataError(f"shard {self.shard} of {len(found)} seeds is empty", fix="use fewer shards")
+        return [found[i] for i in range(own - 1, len(found), of)]
 
-    def _finish(self, method: Synthesizer, folder: Path, kept: Path, order: Sequence[str]) -> Outcome:
-        from fairlead.synthesis.base import Draft, rows_of
+    @property
+    def _share(self) -> tuple[int, int]:
+        """Which shard of how many this is, from 1."""
+        if self.shard is None:
+            return 1, 1
+        match = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+        own, of = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not 1 <= own <= of:
+            raise UsageError(f"synthesize.shard is {self.shard!r}", fix='write "1/4" to "4/4" for four shards')
+        return own, of
 
-        found = {row["parent"]: Draft(**row) for row in read_rows(kept)}
-        drafts = [found[name] for name in order]
+    def _finish(self, method: Synthesizer, folder: Path, kept: Path, keys: Sequence[str]) -> Outcome:
+        from fairlead.steps.drafting import draft_of, read_spent
+        from fairlead.synthesis.base import rows_of
+
+        found = {row["key"]: draft_of(row) for row in read_rows(kept) if "key" in row}
+        drafts = [found[key] for key in keys]
         counts: Counter[str] = Counter()
         rows = list(rows_of(method, drafts, counts))
         notes = _notes(drafts, counts)
         if not rows:
-            what = f"no row is left of {len(order)} seeds"
+            what = f"no row is left of {len(keys)} seeds"
             fix = "; ".join(notes) or "use other seeds or another model"
             raise DataError(what, place=str(kept), fix=fix)
         write_rows(folder / "records.jsonl", rows)
-        metrics = {"seeds": float(len(order)), "rows": float(len(rows))}
+        metrics = {"seeds": float(len(keys)), "rows": float(len(rows))}
         metrics |= {name: float(count) for name, count in sorted(counts.items())}
+        metrics |= {f"tokens_{role}": float(one.tokens) for role, one in read_spent(folder).items()}
         return Outcome({"records": "records.jsonl", "drafts": "drafts.jsonl"}, metrics, notes)
 
 
@@ -144,4 +166,6 @@ def _notes(drafts: Sequence[Draft], counts: Counter[str]) -> tuple[str, ...]:
     dropped = {name.removeprefix("dropped_"): n for name, n in sorted(counts.items()) if name.startswith("dropped_")}
     left_out = ", ".join(f"{number} rows {name.replace('_', ' ')}" for name, number in dropped.items())
     failed = [f"{count} of {len(drafts)} seeds failed: {error}" for error, count in errors.most_common()]
+    if any(draft.failed for draft in drafts):
+        failed.append("--force asks again for seeds at which an engine failed; answers so far are kept")
     return (*failed, *([f"left out: {left_out}"] if left_out else []))

@@ -28,7 +28,7 @@ class TrainConfig:
     evaluation_data: str | tuple[str, ...] | None = None
     """Held-out records on which the objective is measured during training."""
     format: str | None = None
-    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt."""
+    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq."""
     kind: str | None = None
     """Kind to read records as where they can be converted: `conversation` takes a preference's chosen answer."""
     limit: int | None = None
