@@ -83,6 +83,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("tradeoff", "evaluator", "fairlead.evaluation.tradeoff:Tradeoff", "2401.16332", "alignment and helpfulness over the steering coefficient, with the two laws fitted"),
     Entry("win_rate", "evaluator", "fairlead.evaluation.win_rate:WinRate", "", "pairwise win rate of every engine against a baseline under a reward, ties counted half"),
     Entry("pairwise_judge", "evaluator", "fairlead.evaluation.pairwise_judge:PairwiseJudge", "2305.14387", "win rate against a baseline in a judge's opinion: both orders, equal lengths, the judge's biases"),
+    Entry("judge_audit", "evaluator", "fairlead.evaluation.judge_audit:JudgeAudit", "2410.07137", "whether judges can be believed: agreement with people on their pairs, tastes, and a constant answer that must not win"),
     Entry("aspect_judge", "evaluator", "fairlead.evaluation.aspect_judge:AspectJudge", "2312.01552", "scores of answers by aspect in a judge's opinion: just-eval's six, or one's own"),
     Entry("checklist_judge", "evaluator", "fairlead.evaluation.checklist_judge:ChecklistJudge", "", "the share of a list of yes-or-no questions that answers pass in a judge's opinion"),
     Entry("honesty", "evaluator", "fairlead.evaluation.honesty:Honesty", "2312.07000", "prudence and over-conservativeness: who refuses what it did not know, and who what it did"),

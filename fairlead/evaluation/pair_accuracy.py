@@ -19,7 +19,7 @@ from fairlead.estimates import estimate_difference, estimate_mean
 from fairlead.evaluation.base import Report
 from fairlead.figures import intervals
 
-__all__ = ["PairAccuracy"]
+__all__ = ["PairAccuracy", "single_pairs"]
 
 _LENGTH = "length"
 """The subject that stands for the baseline without any engine."""
@@ -53,7 +53,7 @@ class PairAccuracy:
             raise UsageError(
                 f"no engine may be called {_LENGTH!r} here", place="pair_accuracy", fix="rename the engine"
             )
-        kept, report = _pairs(records), Report({})
+        kept, report = single_pairs(records), Report({})
         if len(kept) < len(records):
             left_out = len(records) - len(kept)
             report.notes.append(f"{left_out} of {len(records)} pairs are left out: their answers are several turns")
@@ -125,8 +125,13 @@ _Pair = tuple[Any, Any, str, str]
 """Record, prompt, chosen text, rejected text."""
 
 
-def _pairs(records: Sequence[Any]) -> list[_Pair]:
-    found: list[_Pair] = []
+def single_pairs(records: Sequence[Any]) -> list[tuple[Any, Any, str, str]]:
+    """Return record, prompt, chosen text and rejected text of all preferences whose answers are single turns.
+
+    Raises:
+        DataError: a record of another kind, or no such pair.
+    """
+    found: list[tuple[Any, Any, str, str]] = []
     for record in records:
         if record.kind != "preference":
             what = f"a {record.kind} record holds no pair"
@@ -135,7 +140,7 @@ def _pairs(records: Sequence[Any]) -> list[_Pair]:
         if chosen is not None and rejected is not None:
             found.append((record, record.prompt, chosen, rejected))
     if not found:
-        raise DataError("there is no pair of single answers", place="pair_accuracy", fix="give preference records")
+        raise DataError("there is no pair of single answers", fix="give preference records")
     return found
 
 

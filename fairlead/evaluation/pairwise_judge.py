@@ -119,10 +119,10 @@ class PairwiseJudge(Judging):
         given: dict[str, list[Verdict]] = {role: [] for role in judges}
         for name in others:
             pairs = pairs_of(records, prompts, baseline, drawn[name])
-            tables = {role: self._judge(f"{name}, {role}", judge, pairs, report) for role, judge in judges.items()}
+            tables = {role: self.judged(f"{name}, {role}", judge, pairs, report) for role, judge in judges.items()}
             for role, found in tables.items():
                 given[role] += chain(*found)
-            rows = [self._row(name, pair, *found) for pair, found in zip(pairs, tables["judge"], strict=True)]
+            rows = [self.row(name, pair, *found) for pair, found in zip(pairs, tables["judge"], strict=True)]
             for role in list(tables)[1:]:
                 points = [_mean(self._points(*found)) for found in tables[role]]
                 rows = [row | {role.replace(" ", "_"): p} for row, p in zip(rows, points, strict=True)]
@@ -153,7 +153,7 @@ class PairwiseJudge(Judging):
             report.notes.append(f"{what}, and no verdict: {listed(absent)}")
         return [[answer] * self.sampling.n for answer in found], drawn
 
-    def _judge(self, subject: str, judge: Engine, pairs: Sequence[Pair], report: Report) -> list[tuple[Verdict, ...]]:
+    def judged(self, subject: str, judge: Engine, pairs: Sequence[Pair], report: Report) -> list[tuple[Verdict, ...]]:
         """Return every pair's verdicts: the baseline shown first, and the baseline shown second."""
         calls = [(pair, swapped) for pair in pairs if pair.open for swapped in pair.orders(self.orders)]
         slots = [pair_slots(pair, swapped) for pair, swapped in calls]
@@ -181,7 +181,8 @@ class PairwiseJudge(Judging):
         one, two = (_points_of(verdict) for verdict in (straight, swapped))
         return [one, 1.0 - two]
 
-    def _row(self, name: str, pair: Pair, straight: Verdict, swapped: Verdict) -> dict[str, Any]:
+    def row(self, name: str, pair: Pair, straight: Verdict, swapped: Verdict) -> dict[str, Any]:
+        """Return what the report has of one pair of engine `name`, judged in both orders or in one."""
         points = self._points(straight, swapped)
         asked = [v for v in (straight, swapped) if v.status != "not asked"]
         rate = _mean(points) if all(v.value is not None for v in asked) else None
