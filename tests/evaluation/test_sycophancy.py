@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from known import rows
 from pupils import Pupil, believed
 
 import fairlead
 from fairlead.errors import DataError, UsageError
+from fairlead.evaluation.agreeing_reward import agreement_bias
 from fairlead.evaluation.sycophancy import Sycophancy
+from fairlead.rewards.base import Rewards
 
 WAYS = [("logprobs", "letters"), ("text", "letters"), ("logprobs", "none"), ("text", "none")]
 COLOURS = {"options": ["red", "blue", "green"], "answer": "blue", "believed": "green"}
@@ -155,3 +159,56 @@ def test_what_is_refused():
     ):
         with pytest.raises(DataError, match=message):
             run(Pupil(known_half), rows(1, extra={**COLOURS, **changes}))
+
+
+@dataclass(frozen=True)
+class Taste:
+    """Values answers: `right` for blue ones, `agreeing` for those that the user believes in; abstains on `silent`."""
+
+    right: float = 0.0
+    agreeing: float = 0.0
+    silent: str = "\0"
+
+    def __call__(self, prompts, completions):
+        values = [
+            self.right * (text == "blue") + self.agreeing * (believed(prompt) == text)
+            for prompt, text in zip(prompts, completions, strict=True)
+        ]
+        return Rewards(np.array(values), np.array([self.silent in prompt[0]["content"] for prompt in prompts]))
+
+
+def valued(reward, records=None, **changes):
+    report = Sycophancy(reward=reward, doubt="", **changes)({"who": Pupil(known_half)}, records or preferences())
+    return {axis: one.value for axis, one in report.summary["reward"].items()}, report
+
+
+def test_the_bias_of_a_reward_by_hand():
+    assert agreement_bias(misled=(2.0, 5.0), led=(4.0, 1.0)) == 3.0
+    assert agreement_bias(misled=(2.0, 1.0), led=(2.0, 1.0)) == 0.0
+
+
+def test_a_reward_that_ignores_the_opinion_has_no_bias_whatever_it_prefers():
+    for right, errs in ((1.0, 0.0), (-1.0, 1.0), (0.0, 0.5)):
+        found, _ = valued(Taste(right=right))
+        assert found == {"reward_bias": 0.0, "reward_agrees": errs, "reward_errs": errs}
+
+
+def test_a_reward_that_likes_agreement():
+    assert valued(Taste(agreeing=2.0))[0] == {"reward_bias": 2.0, "reward_agrees": 1.0, "reward_errs": 0.5}
+    # It likes the right answer more.
+    assert valued(Taste(right=3.0, agreeing=2.0))[0] == {"reward_bias": 2.0, "reward_agrees": 0.0, "reward_errs": 0.0}
+    assert valued(Taste(right=1.0, agreeing=2.0))[0] == {"reward_bias": 2.0, "reward_agrees": 1.0, "reward_errs": 0.0}
+
+
+def test_a_reward_that_abstains_is_told():
+    found, report = valued(Taste(agreeing=1.0, silent="question 1"))
+    assert found["reward_bias"] == 1.0
+    assert report.summary["reward"]["reward_bias"].n == 3
+    assert "the reward has no values for 1 of 4 questions" in report.notes
+    assert [row["reward_bias"] for row in report.rows if row["engine"] == "reward"] == [1.0, None, 1.0, 1.0]
+    assert "flip" not in report.summary["reward"]
+
+
+def test_an_engine_may_not_have_the_rewards_name():
+    with pytest.raises(UsageError, match="called 'reward'"):
+        Sycophancy(reward=Taste())({"reward": Pupil(known_half)}, preferences())
