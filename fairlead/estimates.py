@@ -23,6 +23,7 @@ __all__ = [
     "estimate_quantile",
     "estimate_rate",
     "estimate_ratio",
+    "holm",
     "is_binary",
     "mcnemar",
     "pass_at_k",
@@ -151,6 +152,19 @@ def mcnemar(first_alone: int, second_alone: int) -> float:
         raise UsageError(f"{first_alone} and {second_alone} cases", fix="count cases: 0 or more")
     cases = first_alone + second_alone
     return float(stats.binomtest(first_alone, cases).pvalue) if cases else 1.0
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Return p-values [M] of M questions asked at once, adjusted so that any false alarm is as rare as they say.
+
+    Holm 1979 (Scandinavian Journal of Statistics 6:65). NaN is no question, and stays.
+    """
+    found = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full_like(found, np.nan)
+    order = np.argsort(found, kind="stable")[: int((~np.isnan(found)).sum())]
+    steps = found[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return adjusted
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

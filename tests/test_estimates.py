@@ -14,6 +14,7 @@ from fairlead.estimates import (
     estimate_quantile,
     estimate_rate,
     estimate_ratio,
+    holm,
     is_binary,
     mcnemar,
     per_prompt,
@@ -144,3 +145,11 @@ def test_the_known_comparison_of_pairs():
     assert mcnemar(0, 5) == pytest.approx(2 * 0.5**5)
     with pytest.raises(UsageError, match="0 or more"):
         mcnemar(-1, 2)
+
+
+def test_holm_takes_the_smallest_first():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == pytest.approx([1, 1])
+    assert holm([0.02]) == pytest.approx([0.02])
+    assert holm([0.02, np.nan, 0.01]) == pytest.approx([0.02, np.nan, 0.02], nan_ok=True)
+    assert holm([]).tolist() == []

@@ -51,6 +51,14 @@ class Profile:
         low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
         return Estimate(value, float(min(low, value)), float(max(high, value)), n)
 
+    def chance(self, drawn: np.ndarray, value: float, n: int) -> float:
+        """Return the two-sided p-value that a difference is 0, from its resamples [R]; NaN for one item."""
+        known = drawn[~np.isnan(drawn)]
+        if np.isnan(value) or n < 2 or len(known) < 2:
+            return float("nan")
+        sides = [(1 + int(side.sum())) / (1 + len(known)) for side in (known <= 0, known >= 0)]
+        return min(1.0, 2 * min(sides))
+
     def summary(self, confidence: float) -> dict[str, Estimate]:
         """Return `mean.D` and `centred.D`."""
         found = {}

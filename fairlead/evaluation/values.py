@@ -15,7 +15,7 @@ import numpy as np
 from fairlead import catalog
 from fairlead.engines.base import Engine
 from fairlead.errors import UnknownNameError, UsageError
-from fairlead.estimates import Estimate, estimate_mean, per_prompt
+from fairlead.estimates import Estimate, estimate_mean, holm, per_prompt
 from fairlead.evaluation.base import Report
 from fairlead.evaluation.preferences.agreement import spearman
 from fairlead.evaluation.profiles import Profile, alphas, chance_of_rank, failed_attention, profile_of, to_target
@@ -76,6 +76,11 @@ class Values(Questioning):
             fix = "use mode: logprobs with letters or numbers, or leave it out"
             raise UsageError("mismatch compares log-probs with replies to shown options", place="values", fix=fix)
 
+    @property
+    def needs_records(self) -> bool:
+        """Whether the records are asked: for behaviour alone."""
+        return bool(self.behaviour)
+
     def __call__(self, engines: Mapping[str, Engine], records: Sequence[Any]) -> Report:
         """Ask every engine the questionnaire, and with `behaviour` value its answers to the records' prompts.
 
@@ -83,7 +88,8 @@ class Values(Questioning):
         (probability of answering with an option at all), `consistency` (over all ways of asking, 1 is steady), its
         parts `order_consistency` and `wording_consistency`, `acquiescence` (0 is unbiased), `mismatch`, `alpha.D` (with
         several personas). Of the profile: `mean.D`, `centred.D`, `group.G`, `circle_fit`, `agreement` (with people,
-        where items have their shares), `difference.D` to the baseline. To the target: `distance`, `cosine`,
+        where items have their shares), `difference.D` to the baseline and `difference_p.D`, the p-value of
+        it among those of all dimensions (Holm). To the target: `distance`, `cosine`,
         `rank_correlation`. Of behaviour: `revealed.D` in [-1, 1], shrunk towards 0 by 5 prompts, and `stated_revealed`
         (Spearman's correlation of both).
         Rows: one per item, persona and engine; and with behaviour one per record, sample and engine.
@@ -159,9 +165,14 @@ class Values(Questioning):
                 continue
             (own, every), (old, each) = profile.scores(self.centre), before.scores(self.centre)
             gaps, drawn = own - old, every - each
+            chances: list[float] = []
             for i, dimension in enumerate(profile.dimensions):
                 gap = profile.estimate(drawn[:, i], float(gaps[i]), int(profile.items[i]), self.confidence)
                 report.summary[name][f"difference.{dimension}"] = gap
+                chances.append(profile.chance(drawn[:, i], float(gaps[i]), int(profile.items[i])))
+            for dimension, p in zip(profile.dimensions, holm(chances).tolist(), strict=True):
+                n = int(profile.items[profile.dimensions.index(dimension)])
+                report.summary[name][f"difference_p.{dimension}"] = Estimate(p, p, p, 0 if np.isnan(p) else n)
 
     def _add_behaviour(
         self, report: Report, engines: Mapping[str, Engine], records: Sequence[Any], profiles: Mapping[str, Profile]

@@ -149,6 +149,24 @@ def test_differences_to_a_baseline_are_item_by_item():
     assert (same["difference.power"].low, same["difference.power"].high) == (0, 0)
 
 
+def test_differences_of_many_dimensions_are_held_to_more():
+    """One of five dimensions differs on all its items, the others by turns."""
+    items = [
+        {"id": f"{d}{i}", "text": f"item {8 * d + i + 1}", "dimension": f"d{d}"} for d in range(5) for i in range(8)
+    ]
+    spec = {"options": SIX, "items": items}
+    one = [3] * 40
+    two = [5] * 8 + [3 + (-1) ** i for i in range(32)]
+    evaluator = values(questionnaire=spec, baseline="one", centre=False, resamples=1000)
+    found = evaluator({"one": person(one), "two": person(two)}, rows(1)).summary["two"]
+    assert found["difference.d0"].value == pytest.approx(2)
+    assert found["difference_p.d0"].value == pytest.approx(5 * 2 / 1001)
+    assert [found[f"difference_p.d{d}"].value for d in range(1, 5)] == [1.0] * 4
+    alone = values(questionnaire={**spec, "items": items[:8]}, baseline="one", centre=False, resamples=1000)
+    single = alone({"one": person(one), "two": person(two)}, rows(1)).summary["two"]
+    assert single["difference_p.d0"].value == pytest.approx(2 / 1001)
+
+
 def test_behaviour_is_valued_where_it_is_relevant():
     spec = {"options": ["no", "yes"], "items": [{"text": f"item {d}", "dimension": d} for d in ("talk", "peace", "x")]}
     talker = Unigram({"aye": 9.0, "nay": 1.0, END: 0.5})
