@@ -68,6 +68,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("weak_labels", "synthesizer", "fairlead.synthesis.weak_labels:WeakLabels", "2312.09390", "soft or hard labels of a weak supervisor, from its log-probs of the label words"),
     Entry("reward_threshold", "selector", "fairlead.selection.reward_threshold:RewardThreshold", "", "what a reward values: above a threshold, the best, or both"),
     Entry("random", "selector", "fairlead.selection.random_sample:RandomSample", "", "records drawn at random: the baseline that others have to beat"),
+    Entry("long_output", "selector", "fairlead.selection.long_output:LongOutput", "2410.10210", "answers about as long as their prompt asks, the nearest first, and why the others are not"),
     Entry("best_of_n", "decoder", "fairlead.decoding.best_of_n:BestOfN", "2009.01325", "the answer that a reward values most among n draws"),
     Entry("worst_of_n", "decoder", "fairlead.decoding.best_of_n:WorstOfN", "", "the answer that a reward values least among n draws, for red-teaming"),
     Entry("nudging", "decoder", "fairlead.decoding.nudging:Nudging", "2410.09300", "a small aligned model writes the words at which a large base model is unsure; any two tokenizers"),

@@ -10,22 +10,20 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from fairlead.engines.base import Completion, Engine, FinishReason, Sampling
-from fairlead.errors import DataError, UsageError
+from fairlead.errors import UsageError
 from fairlead.estimates import Estimate, estimate_mean, estimate_quantile, estimate_rate, per_prompt
 from fairlead.evaluation.base import Report
 from fairlead.evaluation.ngrams import distinct, ngrams, words_of
 from fairlead.evaluation.samples import GREEDY, draw, prompts_of, sample_rows
 from fairlead.figures import distribution, intervals
 from fairlead.messages import last_question
-from fairlead.rewards.length_limit import length_of
-from fairlead.rewards.lengths import REQUESTS, Request, count_words, length_score
+from fairlead.rewards.lengths import COUNTS, REQUESTS, Request, given_request, length_score
 
 __all__ = ["LengthFollowing"]
 
@@ -105,12 +103,7 @@ class LengthFollowing:
         given = record.extra.get(self.column)
         if given is None:
             return REQUESTS[self.parser](last_question(record.prompt))
-        if isinstance(given, bool) or not isinstance(given, int | float) or given != given // 1 or given < 1:
-            place = f"record {record.id}, column {self.column!r}"
-            raise DataError(
-                f"{given!r} is no length in words", place=place, fix="give a whole number from 1, or nothing"
-            )
-        return Request(int(given))
+        return given_request(given, f"record {record.id}, column {self.column!r}")
 
     def _notes(self, records: Sequence[Any], asked: Sequence[Request]) -> list[str]:
         reasons = Counter(request.reason for request in asked if request.reason)
@@ -123,8 +116,7 @@ class LengthFollowing:
         return notes
 
     def _columns(self, asked: Sequence[Request], answers: Sequence[Sequence[Completion]]) -> dict[str, Any]:
-        measure = count_words if self.count == "published" else partial(length_of, unit="words")
-        words = np.array([[float(measure(answer.text)) for answer in group] for group in answers])
+        words = np.array([[float(COUNTS[self.count](answer.text)) for answer in group] for group in answers])
         required = np.array([[math.nan if r.length is None else float(r.length)] for r in asked]) + 0 * words
         kept = ~np.isnan(required)
         score = np.full(words.shape, np.nan)

@@ -9,8 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-__all__ = ["Request", "count_words", "extended_request", "length_score", "strict_request"]
+from fairlead.errors import DataError
+from fairlead.rewards.length_limit import length_of
+
+__all__ = ["Request", "count_words", "extended_request", "given_request", "length_score", "strict_request"]
 
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _LATIN = re.compile(r"\b[a-zA-Z]+\b")
@@ -84,6 +89,23 @@ def extended_request(text: str) -> Request:
     return _only({int(value) for value in found if value == int(value)})
 
 
+def given_request(length: Any, place: str) -> Request:
+    """Take a length from a column.
+
+    Args:
+        length: what stands there.
+        place: where, for the error.
+
+    Raises:
+        DataError: it is no whole number of words, from 1.
+    """
+    if isinstance(length, bool) or not isinstance(length, int | float) or length != length // 1 or length < 1:
+        raise DataError(f"{length!r} is no length in words", place=place, fix="give a whole number from 1, or nothing")
+    return Request(int(length))
+
+
+COUNTS: dict[str, Callable[[str], int]] = {"published": count_words, "words": partial(length_of, unit="words")}
+"""count -> how it counts the words of a text."""
 REQUESTS: dict[str, Callable[[str], Request]] = {"strict": strict_request, "extended": extended_request}
 """parser -> how it reads a prompt."""
 
