@@ -13,7 +13,7 @@ from known import rows
 
 from fairlead.engines.base import Completion, FinishReason, Sampling
 from fairlead.errors import UsageError
-from fairlead.evaluation.factuality import Factuality, fact_score
+from fairlead.evaluation.factuality import Factuality, consistency, fact_score
 
 CORPUS = ("The ship carries oil.", "The ship is from Genoa.", "Bees dance.")
 
@@ -144,3 +144,63 @@ def test_texts_of_the_user(tmp_path):
     assert found["precision"].value == 1
     assert seen[0].startswith("mine <user-")
     assert any("verifier " in note and "read 3 passages" in note for note in report.notes)
+
+
+@dataclass(frozen=True)
+class Wavers:
+    """Says one thing greedily, and others when it draws."""
+
+    said: str
+    others: tuple[str, ...]
+    fingerprint: str = "wavers"
+
+    def generate(self, prompts, sampling):
+        told = [self.said] * sampling.n if sampling.temperature == 0 else self.others[: sampling.n]
+        return [[Completion(text, None, None, FinishReason.STOP) for text in told] for _ in prompts]
+
+
+def test_shares_of_other_answers_that_support_a_fact():
+    assert consistency(["supported", "unknown", "contradicted", "supported"]) == 0.5
+    assert consistency(["supported", "irrelevant"]) == 1
+    assert math.isnan(consistency(["irrelevant"]))
+    assert math.isnan(consistency([]))
+
+
+def test_facts_are_held_against_other_answers_of_the_same_engine():
+    """One fact is in all draws, one in two of four, one in none."""
+    said = "The ship carries oil. The ship is from Genoa. The ship is from Crete."
+    others = (
+        "The ship carries oil. The ship is from Genoa.", "The ship carries oil", "The ship carries oil",
+        "The ship carries oil. The ship is from Genoa",
+    )  # fmt: skip
+    settings = {"verifier": Says(verify), "draws": 4, "retries": 0}
+    report = Factuality(**settings)({"who": Wavers(said, others)}, rows(2))
+    found = report.summary["who"]
+    assert (found["consistent"].value, found["consistent"].n) == (pytest.approx((1 + 0.5 + 0) / 3), 2)
+    assert set(found) == {"abstained", "consistent"}
+    assert json.loads(report.rows[0]["shares"]) == [
+        ["The ship carries oil.", 1.0], ["The ship is from Genoa.", 0.5], ["The ship is from Crete.", 0.0],
+    ]  # fmt: skip
+    both = Factuality(corpus=CORPUS, **settings)({"who": Wavers(said, others)}, rows(1)).summary["who"]
+    assert (both["precision"].value, both["consistent"].value) == (pytest.approx(2 / 3), pytest.approx(0.5))
+
+
+def test_who_says_nothing_and_what_has_no_verdict_is_not_consistent():
+    silent = Factuality(verifier=Says(verify), draws=2)({"who": Wavers("", ("", ""))}, rows(1))
+    assert silent.summary["who"]["consistent"].n == 0
+    assert any("no facts to measure consistent" in note for note in silent.notes)
+    mute = Factuality(verifier=Says(lambda text: "hm"), draws=2, retries=0)(
+        {"who": Wavers("Yes.", ("a", "b"))}, rows(1)
+    )
+    assert mute.summary["who"]["consistent"].n == 0
+    assert any("who, other answers: 2 of 2 replies hold no verdict" in note for note in mute.notes)
+
+
+def test_what_is_refused_of_draws():
+    for changes, message in (
+        ({}, "nothing bears facts out"), ({"draws": -1}, "draws is -1"),
+        ({"draws": 3, "drawing": Sampling(temperature=0)}, "all one"),
+        ({"draws": 3, "drawing": Sampling(n=3)}, "set `draws`"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=message):
+            Factuality(verifier="base", **changes)
