@@ -65,6 +65,11 @@ class Cache:
         return getattr(self.engine, "remote", False)
 
     @property
+    def renderer(self) -> Any:
+        """Return what turns messages into the engine's tokens; None where it does that elsewhere."""
+        return getattr(self.engine, "renderer", None)
+
+    @property
     def fingerprint(self) -> str:
         """Return the engine's own: a cache changes no answer."""
         return self.engine.fingerprint

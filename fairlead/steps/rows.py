@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["append_rows", "progress", "read_rows", "write_rows", "write_text"]
+from fairlead.errors import DataError
+
+__all__ = ["Advance", "append_rows", "progress", "read_rows", "write_rows", "write_text"]
+
+
+class Advance(Protocol):
+    """Moves a progress bar on."""
+
+    def __call__(self, count: int, said: str = "") -> None:
+        """Tell that `count` more are done, and what else there is to say."""
+        ...
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -28,12 +38,20 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Append rows to a JSONL file and put them on disk before returning."""
+    """Append rows to a JSONL file and put them on disk before returning.
+
+    Raises:
+        DataError: the disk is full, or cannot be written for another reason.
+    """
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    with path.open("ab") as stream:
-        stream.write(text.encode())
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with path.open("ab") as stream:
+            stream.write(text.encode("utf-8", "surrogatepass"))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        fix = "free some space and start again: what was finished is kept"
+        raise DataError(f"cannot be written: {error}", place=str(path), fix=fix) from error
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -49,7 +67,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def progress(label: str, total: int, *, start: int = 0, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+def progress(label: str, total: int, *, start: int = 0, quiet: bool = False) -> Iterator[Advance]:
     """Show a bar with the time left while the block runs; yields what moves it on."""
     from rich.console import Console
     from rich.progress import (
@@ -67,8 +85,13 @@ def progress(label: str, total: int, *, start: int = 0, quiet: bool = False) -> 
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}"),
     ]
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
-        task = bars.add_task(label, total=total, completed=start)
-        yield lambda count: bars.advance(task, count)
+        task = bars.add_task(label, total=total, completed=start, said="")
+
+        def advance(count: int, said: str = "") -> None:
+            bars.update(task, advance=count, said=said)
+
+        yield advance

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from fairlead import catalog
@@ -25,8 +25,9 @@ __all__ = ["PROVENANCE", "Draft", "Synthesizer", "blank_seeds", "check_engines",
 Row: TypeAlias = dict[str, Any]
 """Plain columns that `fairlead.read` takes as a record."""
 
-PROVENANCE = ("parent", "method", "models", "seed")
-"""Columns that every row has: id of its seed record, catalog name, role -> fingerprint of the engine, seed."""
+PROVENANCE = ("parent", "method", "models", "templates", "seed")
+"""Columns that every row has: id of its seed record, catalog name, role -> fingerprint of the engine, role -> hash of
+its chat template where it tells one, seed."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Draft:
     """Why this seed gives no row, in words that do not differ from seed to seed; None when all went well."""
     models: dict[str, str] = field(default_factory=dict)
     """role -> fingerprint of the engine; filled in by `drafts_of`."""
+    templates: dict[str, str] = field(default_factory=dict)
+    """role -> hash of the engine's tokenizer and chat template, where it has them; filled in by `drafts_of`."""
+    failed: bool = False
+    """Whether an engine failed here, so that asking again may help."""
 
 
 @runtime_checkable
@@ -120,12 +125,14 @@ def drafts_of(method: Synthesizer, engines: Mapping[str, Engine], seeds: Sequenc
     """
     check_engines(method, engines)
     models = {role: engines[role].fingerprint for role in method.engines}
+    renderers = {role: getattr(engines[role], "renderer", None) for role in method.engines}
+    templates = {role: renderer.fingerprint[:16] for role, renderer in renderers.items() if renderer is not None}
     made = 0
     for draft in method.draft(engines, seeds):
         if made == len(seeds) or draft.parent != seeds[made].id:
             raise DataError(f"{name_of(method)} drafted {draft.parent!r} out of turn", fix="yield one draft per seed")
         made += 1
-        yield Draft(draft.parent, draft.found, draft.error, models)
+        yield replace(draft, models=models, templates=templates)
     if made < len(seeds):
         raise DataError(f"{name_of(method)} gave {made} drafts for {len(seeds)} seeds", fix="yield one draft per seed")
 
@@ -141,7 +148,8 @@ def rows_of(method: Synthesizer, drafts: Sequence[Draft], counts: Counter[str]) 
         parent = row["parent"]
         name = parent if method.rows_per_seed == 1 else f"{parent}-{of_parent[parent]}"
         of_parent[parent] += 1
-        origin = {"method": name_of(method), "models": good[parent].models, "seed": method.sampling.seed}
+        made = {"models": good[parent].models, "templates": good[parent].templates}
+        origin = {"method": name_of(method), **made, "seed": method.sampling.seed}
         yield {"id": name, **row, **origin}
 
 

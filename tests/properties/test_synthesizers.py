@@ -91,6 +91,7 @@ def test_every_row_is_a_record_with_its_origin(name, made, tmp_path):
         assert set(PROVENANCE) <= set(record.extra)
         assert record.extra["method"] == name
         assert set(record.extra["models"]) == set(method.engines)
+        assert set(record.extra["templates"]) == set(method.engines)
         assert record.extra["seed"] == method.sampling.seed
     of_parent = Counter(record.extra["parent"] for record in found)
     assert set(of_parent) <= {seed.id for seed in seeds}
@@ -118,11 +119,13 @@ def test_drafts_survive_the_disk(name, made, tmp_path):
 
 
 def test_the_step_goes_on_to_the_same_rows(name, made, tmp_path):
-    method, seeds, drafts, rows = made(name)
+    method, seeds, _, rows = made(name)
     models = dict.fromkeys(method.engines, MODEL)
     source = {"count": COUNT} if method.reads is None else {"data": f"{SETS[method.reads]}?n={COUNT}"}
-    append_rows(tmp_path / "drafts.jsonl", map(asdict, drafts[: COUNT // 2]))
-    outcome = Synthesize(method, models, **source)(Context(tmp_path, tmp_path / "answers.sqlite", quiet=True))
+    place = Context(tmp_path, tmp_path / "answers.sqlite", quiet=True)
+    Synthesize(method, models, **source, limit=COUNT // 2, at_once=5)(place)
+    assert len(read_rows(tmp_path / "drafts.jsonl")) == COUNT // 2
+    outcome = Synthesize(method, models, **source)(place)
     assert [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()] == rows
     assert outcome.metrics["rows"] == len(rows)
     assert len(read_rows(Path(tmp_path / "drafts.jsonl"))) == len(seeds)

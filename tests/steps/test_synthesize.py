@@ -127,3 +127,37 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path):
     assert json.loads((killed / "records.jsonl").read_text().splitlines()[0])["completion"].startswith("kept ")
     for name in ("drafts.jsonl", "records.jsonl"):
         assert (killed / name).read_bytes().replace(b"kept ", b"") == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_shards_make_all_rows_between_them(tmp_path):
+    step = {"synthesizer": ECHO, "models": MODELS, "data": "harbor:prompts?n=7"}
+    whole = Synthesize(**step)(context(tmp_path / "whole"))
+    parts = [Synthesize(**step, shard=f"{i}/3")(context(tmp_path / str(i))) for i in (1, 2, 3)]
+    drafts = [json.loads(line) for i in (1, 2, 3) for line in (tmp_path / str(i) / "drafts.jsonl").open()]
+    assert {row["key"] for row in drafts} == {
+        json.loads(line)["key"] for line in (tmp_path / "whole" / "drafts.jsonl").open()
+    }
+    assert [part.metrics["seeds"] for part in parts] == [3, 2, 2]
+    assert whole.metrics["seeds"] == 7
+    with pytest.raises(UsageError, match=r"shard is '4/3'"):
+        Synthesize(**step, shard="4/3")
+    with pytest.raises(DataError, match="shard 8/9 of 7 seeds is empty"):
+        Synthesize(**step, shard="8/9")(context(tmp_path / "none"))
+
+
+def test_a_changed_seed_is_drafted_again(tmp_path):
+    data = tmp_path / "p.jsonl"
+    data.write_text('{"id": "a", "prompt": "one"}\n{"id": "b", "prompt": "two"}\n')
+    first = Synthesize(ECHO, MODELS, str(data))(context(tmp_path / "step"))
+    data.write_text('{"id": "a", "prompt": "one"}\n{"id": "b", "prompt": "three"}\n')
+    Synthesize(ECHO, MODELS, str(data))(context(tmp_path / "step"))
+    drafts = (tmp_path / "step" / "drafts.jsonl").read_text().splitlines()
+    assert [json.loads(line)["parent"] for line in drafts] == ["a", "b", "b"]
+    assert [r.prompt for r in read(tmp_path / "step" / first.outputs["records"])][-1] == "three"
+
+
+def test_what_was_written_is_counted_and_the_cache_costs_nothing(tmp_path):
+    step = Synthesize(ECHO, MODELS, "harbor:prompts?n=5", at_once=2)
+    outcome = step(context(tmp_path))
+    assert 10 <= outcome.metrics["tokens_model"] <= 60
+    assert step(context(tmp_path)).metrics == outcome.metrics

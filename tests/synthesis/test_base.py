@@ -20,7 +20,7 @@ def test_rows_name_where_they_come_from():
     assert [(row["id"], row["completion"]) for row in rows] == [
         ("a-0", "one 0.0"), ("a-1", "one 0.1"), ("c-0", "two 0.0"), ("c-1", "two 0.1"),
     ]  # fmt: skip
-    origin = {"parent": "a", "method": "Echo", "models": {"model": "parrot"}, "seed": 0}
+    origin = {"parent": "a", "method": "Echo", "models": {"model": "parrot"}, "templates": {}, "seed": 0}
     assert {column: rows[0][column] for column in PROVENANCE} == origin
     assert isinstance(Echo(), Synthesizer)
 
