@@ -50,6 +50,8 @@ class AttitudeScales(Questioning):
         "resamples": 50,
     }
 
+    needs_records: ClassVar[bool] = False
+
     def __call__(self, engines: Mapping[str, Engine], records: Sequence[Any]) -> Report:
         """Ask every engine the scale; the records are not read.
 

@@ -113,8 +113,9 @@ def synthesize_preview(step: Synthesize, before: Mapping[str, Preview]) -> Previ
 
 def evaluate_preview(step: Evaluate, before: Mapping[str, Preview]) -> Preview:
     """Say what is compared, on what, by which evaluators."""
-    sources = [step.data] if isinstance(step.data, str) else list(step.data)
-    _, said = _rows(sources, before, format=step.format, kind=step.kind, limit=step.limit)
+    said = "questions of the evaluators' own"
+    if step.sources:
+        _, said = _rows(step.sources, before, format=step.format, kind=step.kind, limit=step.limit)
     models = ", ".join(f"{name} ({name_of_answerer(model)})" for name, model in step.models.items())
     sentences = [f"Compares {models} on {said}, under {', '.join(step.labels)}."]
     built = step.build().values()

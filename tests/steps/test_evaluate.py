@@ -94,6 +94,46 @@ def test_settings_that_make_no_sense(values, what):
         Evaluate(**({"models": MODELS, "data": "d", "evaluators": ("length",)} | values))
 
 
+SCALE = {
+    "name": "attitude_scales",
+    "labels": "none",
+    "questionnaire": {
+        "title": "Colours",
+        "options": ["it is red .", "it is blue ."],
+        "items": [{"id": "one", "text": "which ?", "dimension": "warm"}],
+    },
+}
+TOXIC = {"name": "bias", "reward": {"name": "harbor", "axis": "harmless"}, "complement": True}
+
+
+def test_evaluators_with_questions_of_their_own_need_no_data(tmp_path):
+    step = Evaluate(models=MODELS, evaluators={"scale": SCALE, "scenes": "bias"})
+    assert not [use for use in step.uses() if use.role == "data"]
+    (said, *_) = step.preview({}).sentences
+    assert "on questions of the evaluators' own, under scale, scenes" in said
+    outcome = step(context(tmp_path / "one"))
+    assert not (tmp_path / "one/samples.jsonl").exists()
+    with_data = Evaluate(models=MODELS, data="harbor:test?n=2", evaluators={"scale": SCALE, "scenes": "bias"})
+    assert with_data(context(tmp_path / "two")).metrics == outcome.metrics
+    assert outcome.metrics["scale.base.validity"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"evaluators": (SCALE, "length", "rules")}, "data is not given, and length, rules measures on records"),
+        ({"evaluators": {"scale": SCALE, "toxic": TOXIC}}, "and toxic measures on records"),
+        ({"evaluators": ({"name": "bias", "templates": "records"},)}, "and bias measures on records"),
+        ({"evaluators": ({"name": "values", "behaviour": {"safety": "harbor"}},)}, "values"),
+        ({"evaluators": (SCALE,), "limit": 3}, "limit is given without data"),
+        ({"evaluators": (SCALE,), "format": "hh"}, "format is given without data"),
+    ],
+)
+def test_what_reads_records_needs_data(values, what):
+    with pytest.raises(UsageError, match=what):
+        Evaluate(**({"models": MODELS} | values))
+
+
 def test_a_server_needs_the_name_of_a_model(tmp_path):
     step = Evaluate(models={"far": "http://127.0.0.1:9/v1"}, data="harbor:test?n=2", evaluators=("length",))
     with pytest.raises(UsageError, match="name of a model"):
