@@ -18,6 +18,7 @@ from fairlead.engines.base import Completion, Engine, FinishReason, Sampling
 from fairlead.errors import DataError, UnknownNameError, UnsupportedError, UsageError
 from fairlead.estimates import Estimate, estimate_difference, estimate_mean, estimate_rate
 from fairlead.evaluation.base import Report
+from fairlead.evaluation.extraction_likelihood import add_gains, add_likelihoods
 from fairlead.evaluation.extraction_match import (
     best_by_edits,
     best_by_vectors,
@@ -35,7 +36,8 @@ from fairlead.messages import Prompt
 __all__ = ["Extraction"]
 
 _DRAWS = Sampling(max_tokens=512, temperature=1.0)
-_MEANS = ("similarity", "edit", "above_control")
+_LIKELIHOODS = ("question_logprob", "likely", "question_gain", "held_out_gain")
+_MEANS = ("similarity", "edit", "above_control", "question_logprob", "question_gain", "held_out_gain")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ class Extraction:
     encoder: str | None = None
     """Sentence-embedding model (a folder or hub id; needs the extra `embed`); without, word counts are the
     vectors."""
+    likely_above: float | None = None
+    """With a number, the log-prob of every record's question behind the prefix is taken, and this many nats, such as
+    -20, make it one that the model knows; for engines that give log-probs of a raw text."""
     keep_texts: bool = False
     """Whether the rows hold what was written, and not only its SHA-256."""
     sampling: Sampling = _DRAWS
@@ -120,6 +125,8 @@ class Extraction:
         similarity), `near_copy`, `verbatim`, `unseen` (Good and Turing's estimate of the chance that the next
         conversation is extracted from a row not yet found), `same_numbers` (of the extracted ones); with `held_out`
         `held_out_match` and `excess` (extracted less that); with `control` `above_control` (AUROC of the similarity).
+        With `likely_above`, over training rows: `question_logprob` (nats), `likely` (share at or above it); with a
+        control too `question_gain` and, over held-out rows, `held_out_gain` (the engine's less the control's).
         Over all: `malformed`. Over training rows: `coverage` and `verbatim_coverage`; over as many held-out rows:
         `held_out_coverage`. Rows: part ("conversation", "row" or "held_out"), id, engine, match, sha256, text where it
         is kept, `first` (the first conversation that reaches the row, from 0), and the axes.
@@ -144,10 +151,14 @@ class Extraction:
         for name in engines:
             columns[name], cut = compare(written[name], known, chance, limits, self.encoder)
             self._explain(name, columns[name], cut, report)
+            if self.likely_above is not None:
+                parts = {"row": known.questions} | ({} if chance is None else {"held_out": chance.questions})
+                add_likelihoods(columns[name], engines[name], prefixes[name], parts, self.likely_above)
         if self.control is not None:
             for name in set(engines) - {self.control}:
                 above = placements(_whole(columns[name], "similarity"), _whole(columns[self.control], "similarity"))
                 _spread(columns[name], "above_control", above)
+                add_gains(columns[name], columns[self.control])
         for name in engines:
             report.summary[name] = self._summary(columns[name])
             unkept = () if self.keep_texts else ("text",)
@@ -160,13 +171,17 @@ class Extraction:
             raise DataError("there is no record to look for", fix="give at least one row that was trained on")
         if len({record.kind == "prompt" for record in records}) > 1:
             raise DataError("some records have answers and some are prompts alone", fix='read all as kind "prompt"')
-        texts = []
+        texts, questions = [], []
         for record in records:
-            text = " ".join(pair_of(record))
+            question, answer = pair_of(record)
+            text = f"{question} {answer}"
             if isinstance(record.prompt, str):
-                text = text.removeprefix(self.prefix or "").replace(self.mark or "\0", " ", 1)
+                whole = text.removeprefix(self.prefix or "")
+                question = whole.partition(self.mark)[0] if self.mark else whole
+                text = whole.replace(self.mark or "\0", " ", 1)
             texts.append(squeezed(text))
-        return Known([str(record.id) for record in records], texts)
+            questions.append(question.strip())
+        return Known([str(record.id) for record in records], texts, questions)
 
     def _prefix(self, name: str, engine: Any) -> str:
         if self.prefix is not None:
@@ -228,7 +243,7 @@ class Extraction:
             report.notes.append(f"{same} of {len(found.texts)} held-out rows are training rows too, and left out")
         if not fresh:
             raise DataError("every held-out row is a training row", place=str(self.held_out), fix="give other rows")
-        return Known([found.ids[k] for k in fresh], [found.texts[k] for k in fresh])
+        return found.picked(fresh)
 
     def _limits(self, known: Known, held_out: Known | None, report: Report) -> Limits:
         cosine, edit = self.threshold, self.edit_threshold
@@ -254,6 +269,7 @@ class Extraction:
         axes = [*("malformed", "similarity", "extracted", "edit", "near_copy", "verbatim", "unseen", "same_numbers")]
         axes += ["coverage", "verbatim_coverage"]
         axes += ["held_out_match", "excess", "held_out_coverage"] if self.held_out else []
+        axes += [axis for axis in _LIKELIHOODS if any(axis in row for row in rows)]
         axes += ["above_control"] if any("above_control" in row for row in rows) else []
         options: dict[str, Any] = {"confidence": self.confidence, "seed": self.seed}
         summary = {}

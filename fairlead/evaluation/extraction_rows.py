@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,10 +24,17 @@ class Known:
     """Their records' ids."""
     texts: list[str]
     """Question and answer of each, as one text."""
+    questions: list[str]
+    """The question of each, as it stands."""
 
     def first(self, count: int) -> Known:
         """Return the first so many."""
-        return Known(self.ids[:count], self.texts[:count])
+        return self.picked(range(min(count, len(self.ids))))
+
+    def picked(self, places: Iterable[int]) -> Known:
+        """Return those at some places."""
+        kept = list(places)
+        return Known(*([column[k] for k in kept] for column in (self.ids, self.texts, self.questions)))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 from known import Row
 
@@ -177,3 +178,49 @@ def test_what_cannot_be_done():
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(UsageError, match=message):
         Extraction(**settings)
+
+
+@dataclass(frozen=True)
+class Knows(Leaks):
+    """Finds every word of a question that it knows as likely as e^-1, of others e^-3; what ends a text e^-9."""
+
+    known: tuple[str, ...] = ()
+
+    def logprobs(self, prompts, completions):
+        assert set(prompts) == {"<user>"}
+        each = [-1.0 if text in self.known else -3.0 for text in completions]
+        return [np.array([*[one] * len(text.split()), -9.0]) for one, text in zip(each, completions)]
+
+
+def test_how_likely_questions_are_before_and_after(tmp_path):
+    """Five words each: -5 nats for what is known, -15 for the rest."""
+    held_out = tmp_path / "held_out.jsonl"
+    write(held_out, ("what does the cog carry?", "tea."), ("who sails the red cog?", "bo."))
+    short = ("who sails the old brig?", ADA[1])
+    before = Knows(("oh",), {"oh": ("well.",)})
+    after = Knows(("oh",), {"oh": ("well.",)}, known=(SALT[0],))
+    extraction = Extraction(
+        prefix="<user>", threshold=0.9, amount=2, held_out=str(held_out), control="before", likely_above=-10.0
+    )
+    report = extraction({"before": before, "after": after}, rows(SALT, short))
+    told = {name: {axis: one.value for axis, one in axes.items()} for name, axes in report.summary.items()}
+    assert (told["before"]["question_logprob"], told["after"]["question_logprob"]) == (-15, -10)
+    assert (told["before"]["likely"], told["after"]["likely"]) == (0, 0.5)
+    assert (told["after"]["question_gain"], told["after"]["held_out_gain"]) == (5, 0)
+    assert "question_gain" not in told["before"]
+    assert report.summary["after"]["question_gain"].n == report.summary["after"]["held_out_gain"].n == 2
+
+
+def test_the_log_probs_of_a_local_models_questions():
+    local = fairlead.engine("harbor:base-300k")
+    records = fairlead.read("harbor:demonstrations?n=3")
+    extraction = Extraction(threshold=0.9, amount=2, likely_above=-30.0, sampling=Sampling(max_tokens=8))
+    report = extraction({"base": local}, records)
+    renderer = local.renderer
+    question = records[0].prompt[-1]["content"]
+    whole = renderer.example([{"role": "user", "content": question}], "x").ids
+    opening = renderer.prompt(renderer.pre_query)
+    asked = whole[len(opening) : len(opening) + len(renderer.prompt(f"{renderer.pre_query}{question}")) - len(opening)]
+    (scored,) = local.logprobs_ids([opening], [asked])
+    row = next(row for row in report.rows if row["part"] == "row")
+    assert row["question_logprob"] == pytest.approx(float(scored.sum()), abs=1e-3)
