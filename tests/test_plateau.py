@@ -83,7 +83,7 @@ def test_what_is_no_plateau_is_not_called_one(scores, verdict, because):
 
 def test_a_ceiling_far_beyond_the_data_is_not_claimed():
     x = np.linspace(0, 10, 40)
-    study = study_growth(x, 1 - np.exp(-0.05 * x) + 1e-5 * np.cos(np.arange(30)))
+    study = study_growth(x, 1 - np.exp(-0.05 * x) + 1e-5 * np.cos(np.arange(40)))
     assert study.verdict == "not reached"
 
 
