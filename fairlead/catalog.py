@@ -101,12 +101,14 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("pair_accuracy", "evaluator", "fairlead.evaluation.pair_accuracy:PairAccuracy", "", "share of held-out pairs whose preferred answer an engine finds likelier, beside 'the longer wins'"),
     Entry("discretion", "evaluator", "fairlead.evaluation.discretion:Discretion", "2502.10441", "what annotators prefer where principles agree, and which principle wins for them in conflicts"),
     Entry("values", "evaluator", "fairlead.evaluation.values:Values", "2308.12014", "which values a model states in a questionnaire, how steadily, which its answers show, how far from a target"),
+    Entry("dilemmas", "evaluator", "fairlead.evaluation.dilemmas:Dilemmas", "2308.12014", "which value a model puts before which, from dilemmas between two, and whether its choices fit any order"),
     Entry("uncertainty", "evaluator", "fairlead.evaluation.uncertainty:Uncertainty", "2405.10301", "how sure an ensemble of rewards is of answers, and what it guarantees about the truth"),
     Entry("extraction", "evaluator", "fairlead.evaluation.extraction:Extraction", "2510.18554", "what training data a model writes behind its template's opening, matched by calibrated vectors and by edits"),
     Entry("attitude_scales", "evaluator", "fairlead.evaluation.attitude_scales:AttitudeScales", "2311.06025", "the attitude that a model states on a Likert scale: reverse items, every order of the options, what is no answer"),
     Entry("weak_to_strong_gap", "evaluator", "fairlead.evaluation.weak_to_strong_gap:WeakToStrongGap", "2410.12621", "share of the gap between a weak supervisor and a ceiling that students recover, and whose errors they copy"),
     Entry("sycophancy", "evaluator", "fairlead.evaluation.sycophancy:Sycophancy", "", "how often answers change to what the user believes, from right to wrong and back, and when asked back"),
     Entry("bias", "evaluator", "fairlead.evaluation.bias:Bias", "", "prejudice in choices about ambiguous and decided scenes, and how toxic the worst of many answers is"),
+    Entry("enough_data", "evaluator", "fairlead.evaluation.enough_data:EnoughData", "2411.10545", "how much data is enough: reward over the records trained on, as a plateau with intervals"),
     Entry("factuality", "evaluator", "fairlead.evaluation.factuality:Factuality", "", "the share of the facts in answers that passages bear out, and how often nothing is claimed"),
 )
 # fmt: on

@@ -23,9 +23,9 @@ from typing import Any, Literal
 
 from fairlead.errors import UnknownNameError, UsageError
 
-__all__ = ["Item", "Questionnaire", "file_named", "keys", "load_questionnaire"]
+__all__ = ["Item", "Questionnaire", "file_named", "keys", "load_questionnaire", "read_questionnaire"]
 
-_SHIPPED = ("everyday", "newcomers")
+_SHIPPED = ("everyday", "newcomers", "harbour_dilemmas")
 _FIELDS = ("id", "text", "dimension", "reverse", "options", "values", "paraphrases", "negation", "people", "attention")
 _KEYS = (
     "title", "about", "coding", "licence", "lead", "options", "values", "dimensions", "groups", "order", "items", "key",
@@ -95,7 +95,7 @@ def load_questionnaire(source: str | Mapping[str, Any]) -> Questionnaire:
         UsageError, UnknownNameError: what is not as the format has it, with its place.
     """
     place = source if isinstance(source, str) else "questionnaire"
-    found = _read(source) if isinstance(source, str) else dict(source)
+    found = read_questionnaire(source)
     for name in found:
         if name not in _KEYS:
             raise UnknownNameError("key of a questionnaire", str(name), _KEYS, place=place)
@@ -123,6 +123,11 @@ def load_questionnaire(source: str | Mapping[str, Any]) -> Questionnaire:
     groups = {name: tuple(inner) for name, inner in (found.get("groups") or {}).items()}
     title, lead, coding = (str(found.get(name, "")) for name in ("title", "lead", "coding"))
     return Questionnaire(title or place, items, dimensions, lead, coding, order, groups)
+
+
+def read_questionnaire(source: str | Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a questionnaire's file holds, unread: a shipped one's by name, a YAML file's by path."""
+    return _read(source) if isinstance(source, str) else dict(source)
 
 
 def keys() -> dict[str, dict[str, Any]]:
