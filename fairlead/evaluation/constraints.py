@@ -1,7 +1,7 @@
 """Constraints on an answer that a program can check, after IFEval (Zhou et al. 2023, arXiv 2311.07911).
 
 A constraint is a frozen dataclass that is called with an answer; in data it is a mapping of `check` and its fields:
-`{check: words, at_most: 50}`. None of them needs to know the language of the answer.
+`{check: words, at_most: 50}`. Those here need not know the language of the answer; see `fairlead.evaluation.forms`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from fairlead import fields
 from fairlead.errors import DataError, UnknownNameError, UsageError
+from fairlead.evaluation.forms import Answers, FirstWord, Language, OneOf, Postscript, Sections
 from fairlead.rewards.length_limit import length_of
 
 __all__ = [
@@ -382,5 +383,11 @@ CHECKS: dict[str, type] = {
     "quoted": Quoted,
     "title": Title,
     "json": Json,
+    "language": Language,
+    "first_word": FirstWord,
+    "postscript": Postscript,
+    "one_of": OneOf,
+    "sections": Sections,
+    "answers": Answers,
 }
 """check -> its class."""

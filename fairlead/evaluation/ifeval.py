@@ -16,8 +16,7 @@ def from_ifeval(ids: Any, arguments: Any, *, place: str | None = None) -> tuple[
     """Translate the columns `instruction_id_list` and `kwargs` of one record.
 
     Returns:
-        The constraints as plain values, and the ids that have none: what needs the language of the answer, and forms
-        that only IFEval's own prompts ask for.
+        The constraints as plain values, and the ids that have none because they are not IFEval's.
 
     Raises:
         DataError: not one mapping of arguments per id, an argument that is missing, or a relation that is unknown.
@@ -65,6 +64,7 @@ def _plain(check: str, **fixed: str) -> Callable[[_Arguments], dict[str, Any]]:
     return lambda given: {"check": check, **fixed}
 
 
+_CHOICES = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 _CONSTRAINTS: dict[str, Callable[[_Arguments], dict[str, Any]]] = {
     "keywords:existence": lambda given: {"check": "keywords", "words": list(given["keywords"])},
     "keywords:forbidden_words": lambda given: {"check": "forbidden", "words": list(given["forbidden_words"])},
@@ -84,5 +84,21 @@ _CONSTRAINTS: dict[str, Callable[[_Arguments], dict[str, Any]]] = {
     "change_case:english_capital": _plain("case", letters="upper"),
     "change_case:english_lowercase": _plain("case", letters="lower"),
     "punctuation:no_comma": _plain("without", characters=","),
+    "language:response_language": lambda given: {"check": "language", "code": given["language"]},
+    "length_constraints:nth_paragraph_first_word": lambda given: {
+        "check": "first_word",
+        "word": given["first_word"],
+        "paragraph": given["nth_paragraph"],
+        "paragraphs": given["num_paragraphs"],
+    },
+    "detectable_content:postscript": lambda given: {"check": "postscript", "mark": given["postscript_marker"]},
+    "detectable_format:constrained_response": lambda given: {"check": "one_of", "texts": list(_CHOICES)},
+    "detectable_format:multiple_sections": lambda given: {
+        "check": "sections",
+        "word": given["section_spliter"],
+        "at_least": given["num_sections"],
+    },
+    "combination:two_responses": _plain("answers", separator="******"),
+    "combination:repeat_prompt": lambda given: {"check": "starts", "phrase": given["prompt_to_repeat"]},
 }
 """IFEval's id -> its constraint, from its arguments."""

@@ -42,6 +42,19 @@ CASES = [
     ("title", {}, "<<ships>>\nlong ago", "<< >> long ago"),
     ("json", {}, '```json\n{"a": [1]}\n```', "{'a': 1}"),
     ("json", {}, "[1, 2]", "so: [1, 2]"),
+    ("language", {"code": "de"}, "Das Schiff liegt seit gestern am Kai.", "the ship has been at the quay since then"),
+    ("language", {"code": "kn"}, "ಹಡಗು ಬಂದರಿನಲ್ಲಿದೆ", "जहाज बंदरगाह में है"),
+    ("language", {"code": "en"}, "the ship lies at the quay, and its captain sleeps", "1 + 1 = 2!"),
+    ("first_word", {"word": "ship"}, '"Ship," he said\n\nno', "the ship\n\nship"),
+    ("first_word", {"word": "sea", "paragraph": 2, "paragraphs": 2}, "a ship\n \nSea!", "a ship\n\nsea\n\nmore"),
+    ("first_word", {"word": "sea", "paragraph": 3}, "a\n\nb\n\n\nsea.", "a\n\nsea"),
+    ("postscript", {"mark": "P.S."}, "bye\n  p. s. write soon", "bye P.S. write soon"),
+    ("postscript", {"mark": "P.P.S"}, "P.S. one\nP.P.S. two", "P.S. one"),
+    ("postscript", {}, "P.S.\nwrite", "write\nP.S.\n"),
+    ("one_of", {"texts": ["It is so.", "It is not."]}, "Well. It is not.", "It is not so."),
+    ("sections", {"word": "SECTION", "at_least": 2}, "SECTION 1\na\nSECTION2\nb", "SECTION 1\nSection 2"),
+    ("answers", {}, "one\n******\ntwo\n******", "one\n******\none"),
+    ("answers", {"count": 3, "separator": "--"}, "a--b--c", "a--b----c"),
 ]
 
 
@@ -106,6 +119,13 @@ def test_columns_of_tables_hold_empty_fields():
         ([{"check": "frequency", "at_least": 1}], UsageError, "look for"),
         ([{"check": "letter", "letter": "ab", "at_least": 1}], UsageError, "one letter"),
         ([{"check": "case", "letters": "title"}], UsageError, "upper"),
+        ([{"check": "language", "code": "english"}], UnknownNameError, "en"),
+        ([{"check": "first_word", "word": " "}], UsageError, "no word"),
+        ([{"check": "first_word", "word": "a", "paragraph": 3, "paragraphs": 2}], UsageError, "paragraph 3 of 2"),
+        ([{"check": "postscript", "mark": " "}], UsageError, "no mark"),
+        ([{"check": "one_of", "texts": []}], UsageError, "choose from"),
+        ([{"check": "sections", "at_least": 0}], UsageError, "1 or more"),
+        ([{"check": "answers", "count": 1}], UsageError, "tell apart"),
     ],
 )
 def test_bad_constraints_are_named(given, error, words):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import sys
 
-from fairlead.errors import DataError
+import pytest
+from known import BASE, Row
+
+from fairlead.errors import DataError, MissingExtraError
+from fairlead.evaluation import forms
 from fairlead.evaluation.constraints import follows, parse
 from fairlead.evaluation.ifeval import from_ifeval
+from fairlead.evaluation.rules import Rules
 
 CASES = [
     ("keywords:existence", {"keywords": ["sea", "ship"]}, "ship at sea", "ship"),
@@ -28,6 +33,18 @@ CASES = [
     ("change_case:english_capital", {}, "A B", "A b"),
     ("change_case:english_lowercase", {}, "a b", "A b"),
     ("punctuation:no_comma", {}, "a b", "a, b"),
+    ("language:response_language", {"language": "de"}, "Das Schiff ist heute da.", "The ship is here today."),
+    (
+        "length_constraints:nth_paragraph_first_word",
+        {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "weekend"},
+        "One.\n\nWeekend, at last.",
+        "One.\n\nWeekend, at last.\n\nThree.",
+    ),
+    ("detectable_content:postscript", {"postscript_marker": "P.P.S"}, "So.\nP.P.S. bye", "So. PPS bye"),
+    ("detectable_format:constrained_response", {}, "I think: My answer is maybe.", "My answer is perhaps."),
+    ("detectable_format:multiple_sections", {"section_spliter": "Day", "num_sections": 2}, "Day 1 a Day 2", "Day 1"),
+    ("combination:two_responses", {}, "a\n******\nb", "a\n******\na"),
+    ("combination:repeat_prompt", {"prompt_to_repeat": "Name a sea. "}, "name a sea. The red one.", "The red one."),
 ]
 
 
@@ -41,9 +58,28 @@ def test_ids_become_constraints(name, arguments, good, bad):
     assert not follows(constraint, bad)
 
 
+def test_all_its_ids_have_a_check():
+    assert len({name for name, *_ in CASES}) == 25
+
+
 def test_ids_without_a_check_are_told():
-    plain, unknown = from_ifeval(["language:response_language", "punctuation:no_comma"], [{"language": "de"}, {}])
-    assert (plain, unknown) == ([{"check": "without", "characters": ","}], ["language:response_language"])
+    plain, unknown = from_ifeval(["language:politeness", "punctuation:no_comma"], [{"language": "de"}, {}])
+    assert (plain, unknown) == ([{"check": "without", "characters": ","}], ["language:politeness"])
+
+
+def test_without_the_detector_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "langdetect", None)
+    forms._detector.cache_clear()
+    plain, _ = from_ifeval(["language:response_language"], [{"language": "de"}])
+    with pytest.raises(MissingExtraError, match=r"langdetect") as caught:
+        parse(plain)
+    assert "fairlead[languages]" in str(caught.value)
+    record = Row("r1", "say it", extra={"instruction_id_list": ["language:response_language"],
+                                        "kwargs": [{"language": "de"}]})  # fmt: skip
+    with pytest.raises(DataError, match=r"record r1.*'langdetect'"):
+        Rules()({"base": BASE}, [record])
+    monkeypatch.undo()
+    assert parse(plain)
 
 
 @pytest.mark.parametrize(

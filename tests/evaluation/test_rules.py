@@ -102,14 +102,14 @@ def test_records_of_ifeval_are_read():
     records = [
         published("a", ["punctuation:no_comma", "length_constraints:number_words"], None,
                   {"num_words": 3, "relation": "less than", "keywords": None}),
-        published("b", ["detectable_format:json_format", "language:response_language"], {}, {"language": "de"}),
+        published("b", ["detectable_format:json_format", "language:politeness"], {}, {"language": "de"}),
         Row("c", "q"),
     ]  # fmt: skip
     report = Rules()({"told": Told(("sail, now",))}, records)
     assert [row["prompt_strict"] for row in report.rows] == [0.0, None, None]
     assert report.rows[0]["broken"] == "without"
     assert report.notes == [
-        "1 records have language:response_language, which is not checked here, and are left out",
+        "1 records have language:politeness, which is not checked here, and are left out",
         "1 of 3 records have no constraint and are left out",
     ]
     with pytest.raises(DataError, match=r"record d.*fit"):
