@@ -11,6 +11,8 @@ import fairlead
 from fairlead import harbor
 from fairlead.decoding.urial import Urial
 from fairlead.engines import Completion, FinishReason, Sampling
+from fairlead.engines.desk import Desk
+from fairlead.engines.programs import run
 from fairlead.errors import RenderError, UnknownNameError, UnsupportedError, UsageError
 
 INLINE = (
@@ -187,6 +189,21 @@ def test_log_probs_behind_the_examples():
     refusal = "sorry, i cannot help with that. please stay safe."
     (behind,), (bare,) = urial.logprobs([question], [refusal]), model.logprobs([question], [refusal])
     assert behind.sum() > -1 > bare.sum()
+
+
+def test_a_remembered_prompt_gives_the_same_tokens():
+    """The examples are read for the first question; answers to the next are those of a model that reads all anew."""
+    urial = Urial(fairlead.engine("harbor:base-300k"), examples="harbor", layout="chat")
+    questions = [[{"role": "user", "content": f"what is the cargo of the {ship}?"}] for ship in ("gigaton", "jatabuk")]
+    greedy = Sampling(max_tokens=16, temperature=0)
+    plain = [answer.token_ids for (answer,) in urial.generate(questions, greedy)]
+    desk, read = Desk(remember=8192), []
+    for question, wanted in zip(questions, plain, strict=True):
+        (made,) = run([lambda question=question: desk.answer(urial, question, 0, greedy)])
+        assert made.token_ids == wanted
+        read.append(desk.rows(urial.parts["engine"]).tokens)
+        desk.give_back()
+    assert read[1] < read[0] / 2
 
 
 def test_the_fingerprint_knows_the_texts(tmp_path):

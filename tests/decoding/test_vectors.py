@@ -51,6 +51,14 @@ def test_pairs_in_one_order_lose_the_contrast_and_are_refused():
             principal_direction(first, second, order)
 
 
+def test_the_known_difference_of_means_parts_its_texts():
+    positive = torch.tensor([[1.0, 0.0], [2.0, 1.0], [1.5, -1.0]])
+    negative = torch.tensor([[0.0, 0.0], [-1.0, 0.5], [1.2, 1.0]])
+    direction = mean_difference(positive, negative)
+    assert direction.tolist() == pytest.approx([1.433333, -0.5], abs=1e-6)
+    assert (positive @ direction).min() > (negative @ direction).max()
+
+
 def test_mean_difference():
     positive, negative = FIRST.clone(), SECOND.clone()
     positive[1], negative[1] = SECOND[1], FIRST[1]

@@ -47,6 +47,14 @@ def test_reward_model_loss_is_bradley_terry():
     assert mean(fairlead.objective("reward_model")(given)) == pytest.approx(expected)
 
 
+def test_known_margins_and_a_ranking_of_three():
+    for margin, expected in ((0.9, 0.341154), (0.0, 0.693147), (-2.0, 2.126928)):
+        one = pairs_of_scores((margin,), (0.0,))
+        assert mean(fairlead.objective("reward_model")(one)) == pytest.approx(expected, abs=1e-6)
+    ranked = pairs_of_scores((1.0, 1.0, 0.2), (0.2, -0.5, -0.5))
+    assert mean(fairlead.objective("reward_model")(ranked)) == pytest.approx(0.325233, abs=1e-6)
+
+
 def test_soft_labels():
     soft = pairs_of_scores((0.5, -0.2), (0.0, 0.0), chosen_probability=[0.8, 0.4])
     assert mean(fairlead.objective("reward_model")(soft)) == pytest.approx(0.62610793, abs=1e-6)
