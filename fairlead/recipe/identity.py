@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.errors import DataError, ModelError
-from fairlead.recipe.plan import REFERENCE, PlannedStep, plain_config
+from fairlead.recipe.plan import PlannedStep, plain_config
+from fairlead.recipe.rounds import REFERENCE
 
 __all__ = ["Identity", "data_fingerprint", "differences", "identify", "model_fingerprint"]
 

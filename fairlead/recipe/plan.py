@@ -16,11 +16,11 @@ from fairlead.errors import FairleadError, RecipeError, UnknownFieldError, Unkno
 from fairlead.recipe import expectations
 from fairlead.recipe.document import Document, Keys, parse_value, read_document
 from fairlead.recipe.expectations import Expectation
+from fairlead.recipe.rounds import REFERENCE, unroll
 from fairlead.steps.base import Step
 
 __all__ = ["PlannedStep", "Recipe", "command_recipe", "load", "plain_config", "substitute"]
 
-REFERENCE = re.compile(r"@([A-Za-z0-9_-]+)([#?].*)?")
 _ID = re.compile(r"[a-z][a-z0-9_]*")
 _TOP = ("title", "about", "seed", "steps", "expect")
 
@@ -107,14 +107,26 @@ def _override(document: Document, override: str) -> None:
         if parts[0] not in _TOP or parts[0] in ("steps", "expect"):
             raise UnknownFieldError("a recipe", parts[0], ("title", "about", "seed"), place=place)
         return document.set((parts[0],), value, place)
-    for index, step in enumerate(_entries(document, "steps")):
-        if isinstance(step, dict) and step.get("id") == parts[0]:
-            kind = next((key for key in step if key != "id"), None)
-            if kind is not None and isinstance(step[kind], dict | None):
-                step[kind] = step[kind] or {}
-                return document.set(("steps", index, kind, *parts[1:]), value, place)
+    for keys, step, rest in _steps_called(document, parts):
+        kind = next((key for key in step if key != "id"), None)
+        if "repeat" in step and rest[0] in ("repeat", "carry"):
+            return document.set((*keys, *rest), value, place)
+        if kind is not None and isinstance(step[kind], dict | None):
+            step[kind] = step[kind] or {}
+            return document.set((*keys, kind, *rest), value, place)
     known = [s["id"] for s in _entries(document, "steps") if isinstance(s, dict) and isinstance(s.get("id"), str)]
     raise UnknownNameError("step", parts[0], known, place=place)
+
+
+def _steps_called(document: Document, parts: Sequence[str]) -> Iterator[tuple[Keys, dict[str, Any], Sequence[str]]]:
+    """Yield where the steps called `parts[0]` (or `parts[1]` in the rounds called `parts[0]`) stand, and the rest."""
+    for index, step in enumerate(_entries(document, "steps")):
+        if not isinstance(step, dict) or step.get("id") != parts[0]:
+            continue
+        for place, inner in enumerate(step.get("steps") or []) if "repeat" in step else ():
+            if isinstance(inner, dict) and inner.get("id") == parts[1] and len(parts) > 2:
+                yield ("steps", index, "steps", place), inner, parts[2:]
+        yield ("steps", index), step, parts[1:]
 
 
 def _check(document: Document, text: bytes, overrides: tuple[str, ...]) -> Recipe:
@@ -124,6 +136,7 @@ def _check(document: Document, text: bytes, overrides: tuple[str, ...]) -> Recip
     for key in top:
         if key not in _TOP:
             raise UnknownFieldError("a recipe", key, _TOP, place=document.place(key))
+    unroll(document)
     title, about, seed = (_typed(document, key, kind) for key, kind in (("title", str), ("about", str), ("seed", int)))
     planned: list[PlannedStep] = []
     for index, entry in enumerate(_entries(document, "steps")):
