@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -66,7 +66,7 @@ class EnoughData:
         Axes of every engine: `reward`; of a held-out one also `predicted`, with the interval of one further training,
         and `inside` (1 when its reward is within that interval). Axes of `fit`: `plateau` (1 when one may be claimed),
         `start`, `ceiling`, `rate`, `r2`, `half`, `enough` (records; without a value unless a plateau may be claimed).
-        Rows: id, engine, sample, value.
+        Rows: id, engine, sample, reward; one row of the engine `fit` with its axes.
 
         Raises:
             UnknownNameError: a size is given for an engine that is not there.
@@ -83,7 +83,7 @@ class EnoughData:
             values = value(reward, prompts, texts(answers))
             found = estimate_mean(per_prompt(values), confidence=self.confidence, seed=self.seed)
             report.summary[name] = {"reward": found}
-            report.rows += sample_rows(name, records, {"value": values})
+            report.rows += sample_rows(name, records, {"reward": values})
             if missing := int(np.isnan(values).sum()):
                 report.notes.append(f"{name}: {missing} of {values.size} answers have no reward")
         self._fit(report)
@@ -95,30 +95,41 @@ class EnoughData:
             study = study_growth(list(self.sizes.values()), scores, confidence=self.confidence, seed=self.seed)
         except UsageError as error:
             report.notes.append(f"no curve: {error.what}")
-            report.summary[_FIT] = {"plateau": Estimate(0.0, math.nan, math.nan, len(scores))}
+            self._tell(report, {"plateau": _exactly(0.0)})
             return
-        n = len(scores)
-        report.summary[_FIT] = {
-            "plateau": Estimate(float(study.claimed), math.nan, math.nan, n),
+        found = {
+            "plateau": _exactly(float(study.claimed)),
             "start": study.parameter("start"),
             "ceiling": study.parameter("ceiling") if study.claimed else _NOTHING,
             "rate": study.parameter("rate"),
-            "r2": Estimate(study.fit.r2, math.nan, math.nan, n),
+            "r2": _exactly(study.fit.r2),
             "half": study.enough(0.5),
             "enough": study.enough(self.share),
         }
+        self._tell(report, found)
         report.notes.append(f"{study.verdict}: {study.because}")
         self._predict(report, study)
         beyond = max((self.held_out or {}).values(), default=0.0)
         report.figures["reward by records"] = draw_growth(study, y="reward", beyond=beyond)
 
+    def _tell(self, report: Report, found: Mapping[str, Estimate]) -> None:
+        """Put the curve's axes into the summary and into a row; one curve stands behind each."""
+        known = {axis: replace(e, n=1) if math.isfinite(e.value) else _NOTHING for axis, e in found.items()}
+        report.summary[_FIT] = known
+        told = {axis: e.value for axis, e in known.items() if e.n}
+        report.rows.append({"id": _FIT, "engine": _FIT, **told})
+
     def _predict(self, report: Report, study: GrowthStudy) -> None:
         for name, size in (self.held_out or {}).items():
             found, predicted = report.summary[name]["reward"], study.at(size)
             inside = predicted.low <= found.value <= predicted.high
-            report.summary[name]["predicted"] = predicted
-            report.summary[name]["inside"] = Estimate(float(inside), math.nan, math.nan, 1)
+            report.summary[name]["predicted"] = replace(predicted, n=1)
+            report.summary[name]["inside"] = _exactly(float(inside))
             report.notes.append(
                 f"{name} ({size:g} records): predicted {predicted.value:.3g} ({predicted.low:.3g} to"
                 f" {predicted.high:.3g}), measured {found.value:.3g}"
             )
+
+
+def _exactly(value: float) -> Estimate:
+    return Estimate(value, value, value, 1)

@@ -62,7 +62,7 @@ def test_held_out_engines_are_predicted(found):
     assert found.summary["off"]["inside"].value == 0
     assert found.summary["all"]["predicted"].low < 0.09 < found.summary["all"]["predicted"].high
     assert found.summary["other"].keys() == {"reward"}
-    assert len(found.rows) == 9 * 4
+    assert len(found.rows) == 9 * 4 + 1
     assert any(note.startswith("off (1600 records): predicted 0.0") for note in found.notes)
 
 
