@@ -5,6 +5,6 @@ renderer.prompt([{"role": "user", "content": "hi"}])    # what generation is giv
 renderer.example(prompt, completion)                    # what training is given
 """
 
-from fairlead.render.renderer import Rendered, Renderer, Span
+from fairlead.render.renderer import ChatStrings, Rendered, Renderer, Span
 
-__all__ = ["Rendered", "Renderer", "Span"]
+__all__ = ["ChatStrings", "Rendered", "Renderer", "Span"]

@@ -97,10 +97,23 @@ class ChatTemplate:
         contents = [self._content(messages, k, text) for k in range(len(messages))]
         return ChatText(text, contents, [self._turn(messages, k, text, contents[k][1], trained) for k in turns])
 
-    def opening(self, message: Message) -> str:
-        """Return what the template writes before the content of a chat's first message."""
-        text = self._render([message])
-        return text[: self._content([message], 0, text)[0]]
+    def opening(self, messages: Sequence[Message]) -> str:
+        """Return what the template writes before the content of the last message."""
+        messages = self._checked(messages)
+        text = self._render(messages)
+        return text[: self._content(messages, len(messages) - 1, text)[0]]
+
+    def closing(self, messages: Sequence[Message]) -> str:
+        """Return what the template writes between the content of the last message and the assistant's answer to it."""
+        messages = self._checked(messages)
+        text = self._render(messages, generation=True)
+        return text[self._content(messages, len(messages) - 1, text, generation=True)[1] :]
+
+    def between(self, messages: Sequence[Message], k: int) -> str:
+        """Return what the template writes between the contents k and k + 1."""
+        messages = self._checked(messages)
+        text = self._render(messages)
+        return text[self._content(messages, k, text)[1] : self._content(messages, k + 1, text)[0]]
 
     def parted(self, text: str) -> list[str]:
         """Return the stretches of a text between its special tokens."""

@@ -26,7 +26,7 @@ from fairlead.render.spelling import Spelling
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Rendered", "Renderer", "Span"]
+__all__ = ["ChatStrings", "Rendered", "Renderer", "Span"]
 
 _QUESTION: Message = {"role": "user", "content": "Where is it?"}
 _ANSWER: Message = {"role": "assistant", "content": "By the river."}
@@ -56,6 +56,22 @@ class Rendered:
     """Contents of the messages, in order."""
     split: int
     """Prompt tokens; `ids[split:]` is the completion. At least 1."""
+
+
+@dataclass(frozen=True)
+class ChatStrings:
+    """What a chat template writes around turns, special tokens as text."""
+
+    pre_query: str
+    """Before the first user content."""
+    post_query: str
+    """Between a user content and the answer to it."""
+    between: str
+    """Between an answer and the next user content."""
+    ends: frozenset[int]
+    """Special tokens in these texts and those that end a turn: a user's turn has none of them in it."""
+    mark: str
+    """The words that end a user's turn where no special token does ("[/INST]"); empty where one does."""
 
 
 class Renderer:
@@ -125,6 +141,31 @@ class Renderer:
         chat = self._chat.conversation([*prompt, *completion], len(prompt))
         return self._chat_example(chat, [message["role"] for message in (*prompt, *completion)])
 
+    def user_opening(self, history: Sequence[Message] = ()) -> str:
+        """Return the raw text after which the user writes the next turn; given as a prompt, a model writes that turn.
+
+        Args:
+            history: the turns so far, such as a system message, or a chat that ends with an answer.
+
+        Raises:
+            RenderError: there is no chat template, or it refuses or drops one of the messages.
+        """
+        return self._chat.opening([*history, _QUESTION])
+
+    @cached_property
+    def strings(self) -> ChatStrings:
+        """What the template writes around the turns of a plain chat.
+
+        Raises:
+            RenderError: there is no chat template, or it refuses such a chat.
+        """
+        post_query = self._chat.closing([_QUESTION])
+        between = self._chat.between([_QUESTION, _ANSWER, _QUESTION], 1)
+        written = "".join((self.user_opening(), post_query, between))
+        ends = frozenset(number for number, text in self._encoder.specials.items() if text and text in written)
+        first = self._chat.parted(post_query.lstrip())[0].strip()
+        return ChatStrings(self.user_opening(), post_query, between, ends | self.stops, first)
+
     def text(self, text: str) -> list[int]:
         """Return a pre-training document: the tokenizer's own opening tokens, the text, end of sequence.
 
@@ -189,7 +230,7 @@ class Renderer:
     def _check_template(self) -> None:
         """Render two small chats, to see that the promises hold and how turns begin and end."""
         self._check_opening(self.prompt([_QUESTION]))
-        self.pre_query = self._chat.opening(_QUESTION)
+        self.pre_query = self._chat.opening([_QUESTION])
         answered = self._chat.conversation([_QUESTION, _ANSWER], 1, trained=False)
         seen = self._chat_example(answered, ["user", "assistant"])
         self.stops |= {seen.ids[end] for end in _ends(seen)}
