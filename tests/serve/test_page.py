@@ -120,6 +120,54 @@ def test_a_chat_is_what_the_server_answers(page, server):
     ]
 
 
+MORE = {
+    "top p": ("top_p", 0.9),
+    "top k": ("top_k", 40),
+    "min p": ("min_p", 0.01),
+    "repetition penalty": ("repetition_penalty", 1.2),
+    "presence penalty": ("presence_penalty", 0.5),
+    "frequency penalty": ("frequency_penalty", -0.25),
+    "least tokens": ("min_tokens", 3),
+}
+
+
+def test_further_settings_are_sent_only_when_they_are_given(page, server):
+    page.choose(0, "base")
+    page.set(0, "temperature", 1.5)
+    assert not page.all(".more .fields")[0].is_displayed()
+    plain = asked(server, "base", "hello", temperature=1.5)
+    assert page.ask("hello") == [plain["message"]["content"]]
+    assert "top p" not in page.one(".answer .head").text
+    page.one(".more summary").click()
+    for label, (_, value) in MORE.items():
+        page.set(0, label, value)
+    page.set(0, "stop texts", "zz\nthe")
+    page.one("#new").click()
+    settings = dict(MORE.values()) | {"stop": ["zz", "the"], "temperature": 1.5}
+    wanted = asked(server, "base", "hello", **settings)
+    assert wanted["message"]["content"] != plain["message"]["content"]
+    assert page.ask("hello") == [wanted["message"]["content"]]
+    assert "frequency penalty -0.25 · min tokens 3 · stop zz / the" in page.one(".answer .head").text
+    page.set(0, "top p", 3)
+    page.one(".more summary").click()
+    page.send("again")
+    assert page.one("[name=top_p]").is_displayed()  # what is wrong is shown
+    assert len(page.all(".turn")) == 1
+
+
+def test_an_answer_is_one_of_those_given(page, server):
+    page.choose(0, "aligned")
+    page.set(0, "temperature", 2)
+    page.one(".more summary").click()
+    page.set(0, "only these answers", "aye, captain.\nno.\n")
+    wanted = asked(server, "aligned", "hello", temperature=2, structured_outputs={"choice": ["aye, captain.", "no."]})
+    assert page.ask("hello") == [wanted["message"]["content"]]
+    assert wanted["message"]["content"] in ("aye, captain.", "no.")
+    page.choose(0, "nudged")
+    page.send("hello")
+    assert "does not honour" in page.one(".turn:last-child .answer .notes").text
+
+
 def test_a_system_message_is_sent(page, server):
     page.set(0, "system message", "be brief")
     page.set(0, "seed", 3)

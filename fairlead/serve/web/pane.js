@@ -1,6 +1,8 @@
 /** One model or method with its settings. */
 
-const OWN = ["temperature", "max_tokens", "seed", "system"];
+/** Numbers that are asked for only where they are given: not every method honours them. */
+const MORE = ["top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "min_tokens"];
+const OWN = ["temperature", "max_tokens", "seed", "system", ...MORE, "stop", "choices"];
 let panes = 0;
 
 export class Pane {
@@ -41,6 +43,9 @@ export class Pane {
     };
     const most = this.#number("max_tokens");
     if (most !== null) body.max_tokens = most;
+    for (const name of MORE) if (this.#number(name) !== null) body[name] = this.#number(name);
+    if (this.#lines("stop").length) body.stop = this.#lines("stop");
+    if (this.#lines("choices").length) body.structured_outputs = { choice: this.#lines("choices") };
     if (this.told.logprobs !== false && !this.#mute.has(this.model)) Object.assign(body, { logprobs: true, top_logprobs: 5 });
     const params = this.#params();
     if (Object.keys(params).length) body.steering = { params };
@@ -50,7 +55,7 @@ export class Pane {
   /** The settings that are not as they were at first, in words. */
   changes() {
     const own = OWN.filter((name) => this.#field(name).value.trim() !== this.#field(name).defaultValue);
-    const said = [...own.map((name) => [name, this.#field(name).value.trim()]), ...Object.entries(this.#params())];
+    const said = [...own.map((name) => [name, this.#lines(name).join(" / ")]), ...Object.entries(this.#params())];
     return said.map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(" · ");
   }
 
@@ -62,7 +67,7 @@ export class Pane {
   /** The first field that holds what cannot be asked, its settings opened. */
   invalid() {
     const field = this.element.querySelector(":invalid:not(fieldset)");
-    if (field) this.element.querySelector("details").open = true;
+    for (let box = field?.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
     return field;
   }
 
@@ -78,6 +83,10 @@ export class Pane {
   #number(name) {
     const { value } = this.#field(name);
     return value.trim() === "" ? null : Number(value);
+  }
+
+  #lines(name) {
+    return this.#field(name).value.split("\n").filter((line) => line.trim());
   }
 
   #copy(like, models) {
