@@ -20,10 +20,11 @@ __all__ = ["verdicts"]
 _COLUMNS = {
     "rate": "wins, %",
     "length_controlled": "at equal lengths",
+    "style_controlled": "at equal style",
     "elo": "Elo",
     "length": "length",
 }
-_PERCENT = ("rate", "length_controlled")
+_PERCENT = ("rate", "length_controlled", "style_controlled")
 _WHOLE = ("elo", "length")
 """Axes that are told without decimals and, so that a table fits, without their interval."""
 

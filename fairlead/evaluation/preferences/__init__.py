@@ -4,6 +4,7 @@ Pure functions of arrays. A verdict is a number of points of one side: 1 won, 0 
 
 win_rate(points).rate                                     # with a bootstrap interval
 length_controlled(points, lengths, baseline_lengths).rate # at equal lengths
+style_controlled(points, differences).rate                # at equal length, headers, lists, bold text
 bradley_terry(first, second, points).elo                  # ratings from games
 judge_agreement(judge, people).with_each                  # beside people
 order_consistency(straight, swapped)                      # biases of the judge
@@ -35,6 +36,13 @@ from fairlead.evaluation.preferences.length_control import (
     paired_win_rate,
 )
 from fairlead.evaluation.preferences.ratings import Ratings, bradley_terry, elo_of, elo_online, ill_posed
+from fairlead.evaluation.preferences.style_control import (
+    STYLES,
+    StyleControlled,
+    style_controlled,
+    style_difference,
+    style_of,
+)
 from fairlead.evaluation.preferences.summary import reference_places, summarise
 from fairlead.evaluation.preferences.win_rates import (
     WinRateResult,
@@ -46,10 +54,12 @@ from fairlead.evaluation.preferences.win_rates import (
 )
 
 __all__ = [
+    "STYLES",
     "JudgeAgreement",
     "LengthControlled",
     "LengthReference",
     "Ratings",
+    "StyleControlled",
     "Verdicts",
     "WinRateResult",
     "as_points",
@@ -76,6 +86,9 @@ __all__ = [
     "reference_places",
     "self_preference",
     "spearman",
+    "style_controlled",
+    "style_difference",
+    "style_of",
     "summarise",
     "win_rate",
 ]

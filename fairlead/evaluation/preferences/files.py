@@ -18,6 +18,7 @@ import numpy as np
 
 from fairlead.errors import DataError, FairleadError
 from fairlead.evaluation.preferences.bias import has_list
+from fairlead.evaluation.preferences.style_control import STYLES, style_difference
 from fairlead.evaluation.preferences.win_rates import as_points, both_orders, points_of_preferences
 from fairlead.records.check import Problem
 from fairlead.records.sources import Located, open_rows
@@ -55,6 +56,9 @@ class Verdicts:
     """1 where the model's answer alone has a list, -1 where the baseline's alone has, 0 else [N]; NaN without texts."""
     notes: tuple[str, ...] = ()
     """What a reader must know."""
+    style: np.ndarray | None = None
+    """How the style of the model's answer differs from the baseline's [N, 4], see `style_difference`; NaN without
+    texts; None where it is not known of any."""
 
     def __len__(self) -> int:
         return len(self.item)
@@ -66,7 +70,8 @@ class Verdicts:
         arrays = {
             k: getattr(self, k)[places] for k in ("points", "straight", "swapped", "length", "baseline_length", "lists")
         }
-        return Verdicts(**named, **arrays, notes=self.notes)
+        style = None if self.style is None else self.style[places]
+        return Verdicts(**named, **arrays, notes=self.notes, style=style)
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,9 @@ def read_verdicts(sources: str | Sequence[str]) -> Verdicts:
             [math.nan if pair is None else has_list(pair[1]) - has_list(pair[0]) for pair in texts], dtype=np.float64
         ),
         notes=notes,
+        style=np.array(
+            [np.full(len(STYLES), math.nan) if pair is None else style_difference(*pair[::-1]) for pair in texts]
+        ),
     )
 
 
@@ -202,6 +210,10 @@ def _judge(row: Mapping[str, Any]) -> str:
 def _texts(row: Mapping[str, Any], baseline: str, model: str) -> tuple[str, str] | None:
     pair = (row.get(baseline), row.get(model))
     return None if pair[0] is None or pair[1] is None else (str(pair[0]), str(pair[1]))
+
+
+def _style(texts: tuple[str, str] | None) -> np.ndarray:
+    return np.full(len(STYLES), math.nan) if texts is None else style_difference(texts[1], texts[0])
 
 
 def _number(value: Any) -> float:

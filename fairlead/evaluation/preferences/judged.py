@@ -23,6 +23,7 @@ from fairlead.evaluation.preferences.length_control import (
     paired_win_rate,
 )
 from fairlead.evaluation.preferences.ratings import Ratings, bradley_terry, ill_posed
+from fairlead.evaluation.preferences.style_control import style_controlled
 from fairlead.evaluation.preferences.win_rates import mcnemar, win_rate
 
 __all__ = ["Judged", "Settings", "side_of", "subject_of"]
@@ -114,6 +115,9 @@ class Judged:
         )
         report.notes += [f"{name}: {note}" for note in fit.notes]
         axes |= {"length_controlled": fit.rate, "length": estimate_mean(kept.length, **options.interval)}
+        if kept.style is not None and not np.isnan(kept.style).all():
+            fitted = {"c": options.c, "resamples": options.resamples, **options.interval}
+            axes["style_controlled"] = style_controlled(kept.points, kept.style, **fitted).rate
         return axes, fit
 
     def _leads(self, order: list[str], parts: Mapping[str, Verdicts], report: Report) -> None:
@@ -174,7 +178,7 @@ class Judged:
         report: Report,
     ) -> None:
         named = {name: name.removesuffix(self.suffix) for name in order}
-        shown = {"as judged": "rate", "at equal lengths": "length_controlled"}
+        shown = {"as judged": "rate", "at equal lengths": "length_controlled", "at equal style": "style_controlled"}
         series = {
             label: {named[name]: report.summary[name][axis] for name in order if axis in report.summary[name]}
             for label, axis in shown.items()

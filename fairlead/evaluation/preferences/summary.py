@@ -32,12 +32,12 @@ def summarise(
     """Summarise judged pairs.
 
     Subjects and axes: every model (with its baseline and judge in its name where there are several) has `rate`,
-    `discrete`, `length_controlled`, `length` (mean characters), `elo`, and `lead` and `lead_p`, the difference to the
-    next model on the same items and McNemar's p-value for it. Every judge ("judge NAME") has `prefers_longer`,
-    `prefers_list`; where both orders are known `consistent` and `first_slot`; `self_preference` where it is one of the
-    models; beside people `with_people`, `with_majority`, `kappa`, `among_people` (the ceiling), `left_out`, and
-    `spearman` and `kendall` of the models' rates. Every two judges have `agreement` and `kappa`. Rows: id, engine,
-    baseline, judge, rate, points, points_swapped, length, baseline_length.
+    `discrete`, `length_controlled`, `style_controlled`, `length` (mean characters), `elo`, and `lead` and `lead_p`,
+    the difference to the next model on the same items and McNemar's p-value for it. Every judge ("judge NAME") has
+    `prefers_longer`, `prefers_list`; where both orders are known `consistent` and `first_slot`; `self_preference`
+    where it is one of the models; beside people `with_people`, `with_majority`, `kappa`, `among_people` (the ceiling),
+    `left_out`, and `spearman` and `kendall` of the models' rates. Every two judges have `agreement` and `kappa`. Rows:
+    id, engine, baseline, judge, rate, points, points_swapped, length, baseline_length.
 
     Args:
         verdicts: see `read_verdicts`.
