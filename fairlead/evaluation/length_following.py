@@ -15,12 +15,20 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from fairlead.engines.base import Completion, Engine, FinishReason, Sampling
+from fairlead.engines.base import Completion, Engine, EngineSpec, FinishReason, Sampling
 from fairlead.errors import UsageError
-from fairlead.estimates import Estimate, estimate_mean, estimate_quantile, estimate_rate, per_prompt
+from fairlead.estimates import (
+    Estimate,
+    estimate_mean,
+    estimate_mean_of_means,
+    estimate_quantile,
+    estimate_rate,
+    per_prompt,
+)
 from fairlead.evaluation.base import Report
 from fairlead.evaluation.ngrams import distinct, ngrams, words_of
 from fairlead.evaluation.samples import GREEDY, draw, prompts_of, sample_rows
+from fairlead.evaluation.writing import rate_writing
 from fairlead.figures import distribution, intervals
 from fairlead.messages import last_question
 from fairlead.rewards.lengths import COUNTS, REQUESTS, Request, given_request, length_score
@@ -50,6 +58,9 @@ class LengthFollowing:
     """Lengths asked for at which a new band begins, each with a score of its own, in words."""
     obeyed_from: float = 80.0
     """An answer obeys from this score on; 80 is 5/7 to 1.6 times the length."""
+    judge: EngineSpec | None = None
+    """Who rates how well the answers are written, by six aspects and whatever their length; adds `quality` and `both`.
+    A model, a server as "URL#model", a decoding method, or an engine."""
     sampling: Sampling = GREEDY
     """How answers are drawn."""
     confidence: float = 0.95
@@ -73,8 +84,9 @@ class LengthFollowing:
         Axes: `score` (0 to 100), the same per band (`score.below_500`, `score.500_to_2000`, `score.from_4000`), `obeys`
         (share that scores `obeyed_from` or more), `ratio_lower`, `ratio_median`, `ratio_upper` (quartiles of length
         over length asked for), `cut` (share that reached the token limit), `distinct_4` (share of different runs of
-        four words: low is repetition). Rows: id, engine, sample, required, words, ratio, and score, obeys, cut,
-        distinct_4. Records without exactly one length are left out and counted.
+        four words: low is repetition). With a judge: `quality` (0 to 100: its scores from 1 to 5, less 1, times 25) and
+        `both` (the mean of `score` and `quality`). Rows: id, engine, sample, required, words, ratio, and score, obeys,
+        cut, distinct_4, quality. Records without exactly one length are left out and counted.
 
         Raises:
             DataError: no records, or a column that does not hold a length.
@@ -82,8 +94,10 @@ class LengthFollowing:
         prompts = prompts_of(records)
         asked = [self._request(record) for record in records]
         report = Report({}, notes=self._notes(records, asked))
-        for name, answers in draw(engines, prompts, self.sampling).items():
-            columns = self._columns(asked, answers)
+        drawn = draw(engines, prompts, self.sampling)
+        quality = self._quality(records, asked, drawn, report)
+        for name, answers in drawn.items():
+            columns = self._columns(asked, answers) | quality.get(name, {})
             report.summary[name] = self._summary(asked, columns)
             report.rows += sample_rows(name, records, columns)
             short = int((np.isnan(columns["distinct_4"]) & ~np.isnan(columns["score"])).sum())
@@ -115,6 +129,25 @@ class LengthFollowing:
                 notes.append(f"the strict and the extended parser read {differing} of {len(read)} prompts differently")
         return notes
 
+    def _quality(
+        self,
+        records: Sequence[Any],
+        asked: Sequence[Request],
+        drawn: Mapping[str, Sequence[Sequence[Completion]]],
+        report: Report,
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Return the column `quality` [N, n] by engine; none without a judge, NaN for records without a length."""
+        places = [i for i, request in enumerate(asked) if request.length is not None]
+        if self.judge is None or not places:
+            return {}
+        answers = {name: [found[i] for i in places] for name, found in drawn.items()}
+        rated, notes = rate_writing(self.judge, answers, [records[i] for i in places])
+        report.notes += notes
+        columns = {name: np.full((len(asked), values.shape[1]), np.nan) for name, values in rated.items()}
+        for name, values in rated.items():
+            columns[name][places] = values
+        return {name: {"quality": values} for name, values in columns.items()}
+
     def _columns(self, asked: Sequence[Request], answers: Sequence[Sequence[Completion]]) -> dict[str, Any]:
         words = np.array([[float(COUNTS[self.count](answer.text)) for answer in group] for group in answers])
         required = np.array([[math.nan if r.length is None else float(r.length)] for r in asked]) + 0 * words
@@ -144,6 +177,10 @@ class LengthFollowing:
         summary = {axis: estimate(per_prompt(columns[axis]), **options) for axis, estimate in means.items()}
         for axis, share in (("ratio_lower", 0.25), ("ratio_median", 0.5), ("ratio_upper", 0.75)):
             summary[axis] = estimate_quantile(per_prompt(columns["ratio"]), share, **options)
+        if "quality" in columns:
+            parts = [per_prompt(columns[axis]) for axis in ("score", "quality")]
+            summary["quality"] = estimate_mean(parts[1], **options)
+            summary["both"] = estimate_mean_of_means(np.stack(parts, 1), **options)
         for title, low, high in _bands(self.bands):
             inside = np.array([r.length is not None and low <= r.length < high for r in asked])
             if inside.any():

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
+from judges import Scripted
 from known import BASE, Row
 
 from fairlead.engines.base import Completion, FinishReason, Sampling
 from fairlead.errors import DataError, UsageError
 from fairlead.evaluation.length_following import LengthFollowing
+from fairlead.evaluation.writing import WRITING, quality_of
+from fairlead.rewards.lengths import Request
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,16 @@ class Writer:
     def generate(self, prompts, sampling):
         reason = FinishReason.LENGTH if self.cut else FinishReason.STOP
         return [[Completion(" ".join([self.word] * n), None, None, reason)] for n, _ in zip(self.words, prompts)]
+
+
+@dataclass(frozen=True)
+class Says:
+    """Says one text to each question."""
+
+    texts: tuple[str, ...]
+
+    def generate(self, prompts, sampling):
+        return [[Completion(text)] for text, _ in zip(self.texts, prompts)]
 
 
 def asking(*questions, **extra):
@@ -86,6 +101,40 @@ def test_cuts_repetition_and_other_alphabets():
     assert found["slow"]["score"].value == 0.0
     other = LengthFollowing(count="words")({"slow": Writer((40,), word="один")}, records).summary
     assert other["slow"]["score"].value == 100.0
+
+
+def test_quality_of_known_scores():
+    assert quality_of((5, 4, 5, 4, 3, 4)) == pytest.approx(79.166667, abs=1e-6)
+
+
+def rated(*scores):
+    return json.dumps(dict(zip(WRITING, scores)))
+
+
+def test_a_judge_rates_the_writing_beside_the_length():
+    """Lengths score 100 and 50; the writing 79.17, 100 and, of a reply that stays no verdict, nothing."""
+    replies = {"ship ship": rated(5, 4, 5, 4, 3, 4), "sea": rated(5, 5, 5, 5, 5, "N/A"), "no": "hm"}
+    judge = Scripted(lambda parts, time: next(said for start, said in replies.items() if parts["answer"][:9] == start))
+    records = asking("of 2 words", "of 2 words", "a story", "of 1 words")
+    engine = Says(("ship ship", "sea", "sea", "no"))
+    found = LengthFollowing(judge=judge)({"one": engine}, records)
+    assert [row["quality"] for row in found.rows] == pytest.approx([79.166667, 100, None, None], abs=1e-6)
+    summary = found.summary["one"]
+    assert (summary["quality"].value, summary["quality"].n) == (pytest.approx((79.166667 + 100) / 2, abs=1e-6), 2)
+    assert summary["score"].value == pytest.approx((100 + 50 + 100) / 3)
+    assert summary["both"].value == pytest.approx((summary["score"].value + summary["quality"].value) / 2)
+    assert len(judge.calls) == 2 + 5  # none about the record without a length, five about the reply that is none
+    assert {how.temperature for _, how in judge.calls} == {0.5}
+    assert any("1 of 3 replies hold no verdict" in note for note in found.notes)
+    assert "quality" not in LengthFollowing()({"one": engine}, records).summary["one"]
+
+
+def test_both_is_the_published_mean():
+    """S_L 75.61 and S_Q 83.4 are 79.505 together."""
+    score, quality = np.full((4, 1), 75.61), np.full((4, 1), 83.4)
+    columns = dict.fromkeys(("obeys", "cut", "distinct_4", "ratio"), score) | {"score": score, "quality": quality}
+    found = LengthFollowing()._summary([Request(100)] * 4, columns)
+    assert found["both"].value == pytest.approx(79.505)
 
 
 def test_samples_of_a_prompt_count_as_one():
