@@ -65,6 +65,9 @@ class Dilemmas(Questioning):
         super().__post_init__()
         if not self.l2 > 0:
             raise UsageError(f"dilemmas.l2 is {self.l2}", fix="use a weight above 0, such as 1")
+        if self.mode == "judge":
+            fix = "use mode: logprobs or text"
+            raise UsageError("a dilemma is no statement to agree with", place="dilemmas", fix=fix)
         if any(item.negation is not None for item in self.asked.items):
             raise UsageError("a dilemma has no negation", place="dilemmas", fix="leave `negation` out")
 

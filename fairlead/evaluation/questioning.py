@@ -16,10 +16,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from fairlead import prompts as texts_of
-from fairlead.engines.asking import listed
-from fairlead.engines.base import Engine, Sampling
+from fairlead.engines.asking import JUDGING, listed
+from fairlead.engines.base import Engine, EngineSpec, Sampling
 from fairlead.errors import UsageError
 from fairlead.evaluation.choices import LETTERS, option_logprobs, probabilities, read_option
+from fairlead.evaluation.leaning import Question, chances_of, leans, questions_of
 from fairlead.evaluation.questionnaire import Item, Questionnaire, file_named, load_questionnaire
 from fairlead.evaluation.samples import GREEDY, draw
 from fairlead.evaluation.value_measures import consistency, geometric_mean, reversed_score
@@ -85,8 +86,13 @@ class Questioning:
 
     questionnaire: str | dict[str, Any] = "everyday"
     """A shipped questionnaire (`everyday`, `newcomers`), the path of a YAML file, or what such a file holds."""
-    mode: Literal["logprobs", "text"] = "logprobs"
-    """Whether the log-probs of the options are the answer, or what the engine writes."""
+    mode: Literal["logprobs", "text", "judge"] = "logprobs"
+    """Whether the log-probs of the options are the answer, or what the engine writes; with `judge` no options are
+    shown: a judge turns every item into a question for advice, and rates how far the free answers agree."""
+    judge: EngineSpec | None = None
+    """Who does that in the mode `judge`: a model, a server as "URL#model", a decoding method, or an engine."""
+    judge_sampling: Sampling = JUDGING
+    """How the judge's replies are drawn."""
     labels: Literal["letters", "numbers", "none"] = "letters"
     """What options are called; `none` shows no options and values the whole text of each as an answer."""
     orders: Literal["cyclic", "given", "reversed"] = "cyclic"
@@ -118,6 +124,9 @@ class Questioning:
             raise UsageError("personas is empty", place=place, fix='use [""] for none')
         if self.resamples < 1:
             raise UsageError(f"resamples is {self.resamples}", place=place, fix="use 1 or more")
+        if (self.mode == "judge") != (self.judge is not None):
+            what = "has a judge that nobody asks" if self.judge is not None else "has no judge"
+            raise UsageError(what, place=place, fix="give `mode: judge` and `judge`, or neither")
         if self.mode == "text" and self.labels == "none":
             fix = "show the options with letters or numbers, or value them by their log-probs"
             raise UsageError("nothing can be read where no options are shown", place=place, fix=fix)
@@ -159,6 +168,8 @@ class Questioning:
             UnsupportedError: log-probs of an engine that gives none.
         """
         variants = self.variants()
+        if self.mode == "judge":
+            return self._advised(name, engine, variants)
         if self.mode == "text":
             return self.replies(name, engine, variants)
         shown = [v.labels or v.item.options for v in variants]
@@ -179,6 +190,47 @@ class Questioning:
         """Read which options an engine's replies choose."""
         drawn = draw({name: engine}, [v.prompt for v in variants], self.sampling)[name]
         return [_joined(v, [self._read(c.text, v) for c in group]) for v, group in zip(variants, drawn, strict=True)]
+
+    @cached_property
+    def _questions(self) -> dict[str, Question]:
+        """The question to every statement of the questionnaire."""
+        from fairlead.engines import engine
+
+        assert self.judge is not None
+        statements = list(dict.fromkeys(text for item in self.asked.items for _, text in self._wordings(item)))
+        found = questions_of(engine(self.judge), statements, sampling=self.judge_sampling)
+        return dict(zip(statements, found, strict=True))
+
+    def _advised(self, name: str, engine: Engine, variants: Sequence[Variant]) -> list[Answered]:
+        """Ask for advice, and let the judge rate how far the answers agree with the items."""
+        from fairlead.engines import engine as opened
+
+        assert self.judge is not None
+        wordings = [dict(self._wordings(variant.item))[variant.wording] for variant in variants]
+        questions = [self._questions[text] for text in wordings]
+        asked = [
+            (variant, question.text)
+            for variant, question in zip(variants, questions, strict=True)
+            if question.text is not None
+        ]
+        prompts = [instruct([{"role": "user", "content": q}], self.personas[v.persona]) for v, q in asked]
+        drawn = draw({name: engine}, prompts, self.sampling)[name] if prompts else []
+        flat = [(q, one.text) for (_, q), group in zip(asked, drawn, strict=True) for one in group]
+        rated = iter(
+            leans(opened(self.judge), [q for q, _ in flat], [a for _, a in flat], sampling=self.judge_sampling)
+        )
+        found = []
+        for variant, question in zip(variants, questions, strict=True):
+            replies = self.sampling.n
+            if question.text is None:
+                found.append(Answered(variant, None, float("nan"), 0, replies, (question.problem or "",) * replies))
+                continue
+            told = [next(rated) for _ in range(replies)]
+            known = [chances_of(lean, variant.item.values) for lean, _ in told if lean is not None]
+            problems = tuple(problem for lean, problem in told if lean is None)
+            chances = np.mean(known, axis=0) if known else None
+            found.append(Answered(variant, chances, float("nan"), len(known), replies, problems))
+        return found
 
     def shares(self, answered: Sequence[Answered]) -> np.ndarray | None:
         """Join variants of one item into the shares of its options [K]; None where none has an answer."""
@@ -203,7 +255,7 @@ class Questioning:
 
     def _orders(self, size: int) -> list[tuple[int, ...]]:
         straight = tuple(range(size))
-        if self.labels == "none" or self.orders == "given":
+        if self.labels == "none" or self.orders == "given" or self.mode == "judge":
             return [straight]
         if self.orders == "reversed":
             return [straight, straight[::-1]]

@@ -72,7 +72,7 @@ class Values(Questioning):
                     raise UnknownNameError("dimension", name, self.asked.dimensions, place=f"values.{place}")
         for name, spec in self.behaviour.items():
             catalog.from_spec("reward", spec, place=f"values.behaviour.{name}")
-        if self.mismatch and (self.mode == "text" or self.labels == "none"):
+        if self.mismatch and (self.mode != "logprobs" or self.labels == "none"):
             fix = "use mode: logprobs with letters or numbers, or leave it out"
             raise UsageError("mismatch compares log-probs with replies to shown options", place="values", fix=fix)
 
