@@ -1,0 +1,299 @@
+"""Score first, then variety: go through vectors in order and keep what is not too similar to what is kept already.
+
+    found = diverse(vectors, order, max_similarity=0.9, keep=6000)       # rows of an array or a memory map
+    found.kept, found.visited
+
+The filter of Liu et al. 2023 (arXiv 2312.15685, section 3.3): a row is left out when its cosine to any kept row is
+above `max_similarity`, and a row that was left out itself rejects nobody. By definition one row after the other; here
+a block of rows at once is held against the kept ones and then among itself by matrix products. A product whose rounding
+could matter (in float32 or bfloat16, by a bound that holds for any order of summation) is made again in float64 from
+the rows as they were given, so that every block size, number of threads, device and first pass keeps the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from time import perf_counter
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+from fairlead.errors import DataError, UsageError
+
+__all__ = ["FirstPass", "Kept", "Near", "diverse", "nearest", "unit_rows"]
+
+FirstPass: TypeAlias = Literal["auto", "float32", "bfloat16"]
+"""Precision of the products that decide clear cases: the faster one on this device, or one of the two."""
+
+_CHUNK = 4096
+"""Kept rows that one product goes over; a row that they reject is spared the chunks behind."""
+_FEWEST = 256
+"""Rows looked at together while few are kept, where their products with each other are most of the work."""
+_PAIRS = 4096
+"""Pairs looked at again at once."""
+_TIE = 1e-12
+"""A cosine above the limit by no more than the rounding of float64 counts as equal to it, which keeps a row."""
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What `diverse` kept."""
+
+    kept: np.ndarray
+    """int64 [M]: rows, in the order in which they were accepted."""
+    visited: int
+    """Rows of the order that were looked at until the last was accepted; all of them where no size stopped it."""
+    blank: np.ndarray
+    """int64: rows among those that have no direction (all zeros), which are never kept."""
+    rechecked: int
+    """Pairs whose product was made again in float64; differs with block size and first pass."""
+
+
+@dataclass(frozen=True)
+class Near:
+    """The nearest of some rows, for every row."""
+
+    place: np.ndarray
+    """int64 [N]: place among the rows asked for; -1 for a row without direction."""
+    similarity: np.ndarray
+    """float32 [N]: the cosine to it; NaN for a row without direction."""
+
+
+def diverse(
+    vectors: np.ndarray,
+    order: Sequence[int] | np.ndarray,
+    max_similarity: float = 0.9,
+    keep: int | None = None,
+    *,
+    block: int = 1024,
+    first_pass: FirstPass = "auto",
+    device: str = "cpu",
+) -> Kept:
+    """Keep rows in order, without those that are too similar to a kept one.
+
+    Args:
+        vectors: floats [N, D] of any length but zero; may be a memory map, of which only visited rows are read.
+        order: rows, the best first; each at most once.
+        max_similarity: highest cosine between two kept rows; a higher one rejects, an equal one does not.
+        keep: most rows kept; None goes through all of them.
+        block: rows that are looked at together; the result does not depend on it.
+        first_pass: precision of the products that decide clear cases; the result does not depend on it.
+        device: where the products are made; the result does not depend on it.
+
+    Raises:
+        UsageError: settings out of their range.
+        DataError: a row that is visited and not finite.
+    """
+    vectors = np.asanyarray(vectors)
+    rows = np.asarray(order, np.int64).reshape(-1)
+    _check(vectors, max_similarity, keep, block)
+    at_most = len(rows) if keep is None else keep
+    run = _Run(vectors, max_similarity, _precision(first_pass, device), device)
+    kept: list[int] = []
+    blank: list[int] = []
+    visited = 0
+    while visited < len(rows) and len(kept) < at_most:
+        part = rows[visited : visited + min(block, max(_FEWEST, len(kept) // 4))]
+        accepted, flat, broken = run.accept(part, at_most - len(kept))
+        seen = int(accepted[-1]) + 1 if len(kept) + len(accepted) == at_most else len(part)
+        if (broken < seen).any():
+            place = f"row {part[broken[0]]}"
+            raise DataError("a vector is not finite", place=place, fix="embed its text again, or leave it out")
+        kept += part[accepted].tolist()
+        blank += part[flat[flat < seen]].tolist()
+        visited += seen
+    return Kept(np.array(kept, np.int64), visited, np.array(blank, np.int64), run.rechecked)
+
+
+def nearest(vectors: np.ndarray, rows: Sequence[int] | np.ndarray, *, block: int = 1024, device: str = "cpu") -> Near:
+    """Return, for every row of `vectors` [N, D], which of some `rows` [M] is nearest to it and the cosine, in float32.
+
+    A row that is among them is nearest to itself; of equally near ones the first is told.
+    """
+    vectors, chosen = np.asanyarray(vectors), np.asarray(rows, np.int64).reshape(-1)
+    place = np.full(len(vectors), -1, np.int64)
+    similarity = np.full(len(vectors), np.nan, np.float32)
+    if not len(chosen):
+        return Near(place, similarity)
+    targets = [_units(vectors[chosen[start : start + _CHUNK]])[0].to(device) for start in range(0, len(chosen), _CHUNK)]
+    for start in range(0, len(vectors), block):
+        units, finite, filled = _units(vectors[start : start + block])
+        queries = units.to(device)
+        best = torch.full((len(units),), -2.0, device=queries.device)
+        found = torch.zeros(len(units), dtype=torch.int64, device=queries.device)
+        for k, target in enumerate(targets):
+            top, where = (queries @ target.T).max(1)
+            better = top > best
+            best = torch.where(better, top, best)
+            found = torch.where(better, where + k * _CHUNK, found)
+        good = finite & filled
+        place[start : start + block] = np.where(good, found.cpu().numpy(), -1)
+        similarity[start : start + block] = np.where(good, best.cpu().numpy(), np.nan)
+    itself = np.flatnonzero(place[chosen] >= 0)
+    place[chosen[itself]] = itself
+    return Near(place, similarity)
+
+
+def unit_rows(rows: np.ndarray) -> np.ndarray:
+    """Return rows [N, D] at length 1, float64; rows of zeros stay, others are never taken for zeros or infinite."""
+    wide = np.asarray(rows, np.float64)
+    top = np.abs(wide).max(1, keepdims=True, initial=0.0)
+    scaled = wide / np.where(top > 0, top, 1.0)
+    length = np.sqrt(np.einsum("nd,nd->n", scaled, scaled))[:, None]
+    return scaled / np.where(length > 0, length, 1.0)
+
+
+class _Run:
+    """The kept rows, and what is near to what.
+
+    Args:
+        vectors: [N, D], as given.
+        limit: the highest cosine that is no reason to reject.
+        dtype: of the first products.
+        device: where they are made.
+    """
+
+    def __init__(self, vectors: np.ndarray, limit: float, dtype: torch.dtype, device: str):
+        self.vectors, self.limit, self.dtype, self.device = vectors, limit + _TIE, dtype, device
+        self.margin = _rounding(dtype, vectors.shape[1])
+        self.rechecked = 0
+        self._chunks: list[torch.Tensor] = []
+        self._rows: list[int] = []
+
+    def accept(self, rows: np.ndarray, at_most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the places within `rows` of those accepted, of those of zeros, and of those that are not finite."""
+        units, finite, filled = _units(self.vectors[rows])
+        queries = units.to(self.device, self.dtype)
+        alive = np.flatnonzero(finite & filled)
+        for k, chunk in enumerate(self._chunks):
+            if not len(alive):
+                break
+            filled_part = chunk[: len(self._rows) - k * _CHUNK]
+            near = self._near_any(queries[torch.from_numpy(alive).to(queries.device)], filled_part, rows[alive], k)
+            alive = alive[~near]
+        part = queries[torch.from_numpy(alive).to(queries.device)]
+        accepted = alive[_greedy(self._near_each_other(part, rows[alive]), at_most)]
+        self._keep(queries[torch.from_numpy(accepted).to(queries.device)], rows[accepted])
+        return accepted, np.flatnonzero(finite & ~filled), np.flatnonzero(~finite)
+
+    def _near_any(self, queries: torch.Tensor, chunk: torch.Tensor, rows: np.ndarray, k: int) -> np.ndarray:
+        """Tell for each of B queries whether any row of a chunk is too near, bool [B]."""
+        products = queries @ chunk.T
+        top = products.amax(1).float().cpu().numpy()
+        near = top > self.limit + self.margin
+        open_ = np.flatnonzero(~near & (top >= self.limit - self.margin))
+        if len(open_):
+            lines = products[torch.from_numpy(open_).to(products.device)]
+            which, others = (lines >= self.limit - self.margin).nonzero(as_tuple=True)
+            kept = np.array(self._rows[k * _CHUNK : (k + 1) * _CHUNK], np.int64)
+            queried = open_[which.cpu().numpy()]
+            above = self._above(rows[queried], kept[others.cpu().numpy()])
+            near[queried[above]] = True
+        return near
+
+    def _near_each_other(self, part: torch.Tensor, rows: np.ndarray) -> np.ndarray:
+        """Return which later rows of B are too near to which earlier ones, bool [B, B]."""
+        products = part @ part.T
+        products.masked_fill_(torch.ones_like(products, dtype=torch.bool).tril_(), -torch.inf)
+        near = (products > self.limit + self.margin).cpu().numpy()
+        first, second = (products >= self.limit - self.margin).nonzero(as_tuple=True)
+        first, second = first.cpu().numpy(), second.cpu().numpy()
+        open_ = ~near[first, second]
+        first, second = first[open_], second[open_]
+        near[first, second] = self._above(rows[first], rows[second])
+        return near
+
+    def _above(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Tell for pairs of rows whether their cosine in float64 is above the limit, bool [P]."""
+        self.rechecked += len(rows)
+        found = [np.zeros(0, bool)]
+        for start in range(0, len(rows), _PAIRS):
+            first = unit_rows(self.vectors[rows[start : start + _PAIRS]])
+            second = unit_rows(self.vectors[others[start : start + _PAIRS]])
+            found.append(np.einsum("pd,pd->p", first, second) > self.limit)
+        return np.concatenate(found)
+
+    def _keep(self, queries: torch.Tensor, rows: np.ndarray) -> None:
+        """Add accepted rows to the chunks."""
+        done = 0
+        while done < len(rows):
+            k, used = divmod(len(self._rows), _CHUNK)
+            if k == len(self._chunks):
+                shape = (_CHUNK, self.vectors.shape[1])
+                self._chunks.append(torch.zeros(shape, dtype=self.dtype, device=self.device))
+            count = min(_CHUNK - used, len(rows) - done)
+            self._chunks[k][used : used + count] = queries[done : done + count]
+            self._rows += rows[done : done + count].tolist()
+            done += count
+
+
+def _greedy(near: np.ndarray, at_most: int) -> np.ndarray:
+    """Return which of B rows are accepted in order, given which later ones each would reject, bool [B, B]."""
+    dead = np.zeros(len(near), bool)
+    for i in np.flatnonzero(near.any(1)):
+        if not dead[i]:
+            dead |= near[i]
+    return np.flatnonzero(~dead)[:at_most]
+
+
+def _rounding(dtype: torch.dtype, size: int) -> float:
+    """Return how far a product of two unit rows of `size` numbers may be from the exact one.
+
+    Both rows are brought to length 1 in float32 and rounded to `dtype`, their products summed in float32 in any order,
+    and the sum is rounded to `dtype`. Where torch may make products of float32 in less, they count as bfloat16.
+    """
+    if torch.get_float32_matmul_precision() != "highest":
+        dtype = torch.bfloat16
+    unit, single = torch.finfo(dtype).eps / 2, torch.finfo(torch.float32).eps / 2
+    return 3.1 * unit + 1.1 * (2 * size + 16) * single
+
+
+def _units(rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Return rows [N, D] at length 1 in float32, and which are finite and which not all zeros, bool [N]; else zeros."""
+    given = torch.from_numpy(np.ascontiguousarray(rows, np.float32 if rows.dtype == np.float32 else np.float64))
+    top = given.abs().amax(1)
+    finite, filled = torch.isfinite(top), top != 0
+    good = (finite & filled)[:, None]
+    scaled = (given / torch.where(good, top[:, None], 1.0)).float()
+    if not good.all():
+        scaled = torch.where(good, scaled, 0.0)
+    units = scaled / torch.where(good, scaled.norm(dim=1, keepdim=True), 1.0)
+    return units, finite.numpy(), filled.numpy()
+
+
+def _precision(first_pass: FirstPass, device: str) -> torch.dtype:
+    if first_pass not in ("auto", *_DTYPES):
+        raise UsageError(f"first_pass is {first_pass!r}", fix=f"use one of auto, {', '.join(_DTYPES)}")
+    return _DTYPES[_faster(device) if first_pass == "auto" else first_pass]
+
+
+@lru_cache(maxsize=4)
+def _faster(device: str) -> str:
+    """Return the precision whose products take less time here: bfloat16 wants a processor that has it."""
+    spent = {}
+    for name, dtype in _DTYPES.items():
+        rows = torch.ones(256, 256, dtype=dtype, device=device)
+        spent[name] = min(_timed(rows) for _ in range(5))
+    return min(spent, key=lambda name: spent[name])
+
+
+def _timed(rows: torch.Tensor) -> float:
+    start = perf_counter()
+    float((rows @ rows.T)[0, 0])
+    return perf_counter() - start
+
+
+def _check(vectors: Any, max_similarity: float, keep: int | None, block: int) -> None:
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+        what = f"vectors are {vectors.dtype} of shape {tuple(vectors.shape)}"
+        raise UsageError(what, fix="give numbers [rows, numbers in a vector]")
+    if not -1 <= max_similarity <= 1:
+        raise UsageError(f"max_similarity is {max_similarity}", fix="use a cosine in [-1, 1]")
+    if keep is not None and keep < 0:
+        raise UsageError(f"keep is {keep}", fix="use a number of rows, or None for all")
+    if block < 1:
+        raise UsageError(f"block is {block}", fix="use a value >= 1")
