@@ -23,6 +23,7 @@ from fairlead import models
 from fairlead.engines.base import Completion, Sampling
 from fairlead.engines.distributions import TokenStats, View, stats_of
 from fairlead.engines.endings import Endings
+from fairlead.engines.lens import LayerStats, layer_stats
 from fairlead.engines.memory import Memory
 from fairlead.engines.packing import Packing
 from fairlead.engines.programs import Program
@@ -277,6 +278,10 @@ class Local:
                 fix="compare models of one family",
             )
         return [(own, theirs) for own, theirs in stats_of([self, other], [prompts, other_prompts], answers, view)]
+
+    def layer_stats(self, prompts: Sequence[Prompt]) -> list[LayerStats]:
+        """Return what the model would say first at every layer; see `fairlead.engines.lens`."""
+        return layer_stats(self, prompts)
 
     def _score(self, rows: list[Row]) -> list[np.ndarray]:
         for k, row in enumerate(rows):

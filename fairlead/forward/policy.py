@@ -122,6 +122,21 @@ class Policy(nn.Module):
             return hidden_states(self.model, embedded, batch.position_ids, batch.attention_mask).flatten(0, 1)
         return self.plain.base_model(**self._inputs(batch)).last_hidden_state.flatten(0, 1)
 
+    def layers(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the states of all positions before every layer, and at last those of `hidden`, [N * L, H] each.
+
+        The states before a layer have not passed the model's last norm; those of `hidden` have.
+
+        Raises:
+            UnsupportedError: virtual tokens.
+        """
+        if self.virtual_tokens:
+            raise UnsupportedError(
+                "the layers of a model with virtual tokens are out of reach", fix="merge the adapter"
+            )
+        told = self.plain.base_model(**self._inputs(batch), output_hidden_states=True)
+        return tuple(states.flatten(0, 1) for states in (*told.hidden_states[:-1], told.last_hidden_state))
+
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         block = {} if batch.attention is None else {"block_attention": batch.attention}
         return {

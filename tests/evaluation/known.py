@@ -10,6 +10,7 @@ import numpy as np
 
 from fairlead.engines.base import Completion, FinishReason
 from fairlead.engines.distributions import TokenStats, View, tell
+from fairlead.engines.lens import stats_of_layers
 from fairlead.rewards.base import Rewards
 
 END = "<end>"
@@ -57,6 +58,13 @@ class Unigram:
     def spell(self, ids):
         words = list(self.weights)
         return ["" if words[i] == END else f" {words[i]}" for i in ids]
+
+    def layer_stats(self, prompts):
+        """Know nothing at the embedding, and all after one layer."""
+        import torch
+
+        logits = torch.tensor(list(self.weights.values())).log()
+        return [stats_of_layers(torch.stack([torch.zeros_like(logits), logits]))] * len(prompts)
 
     def token_stats(self, prompts, answers, view: View = View()) -> list[TokenStats]:
         return [own for own, _ in self.token_stats_beside(self, prompts, prompts, answers, view)]
