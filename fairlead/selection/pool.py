@@ -136,6 +136,10 @@ class Pool(Sequence[Record]):
             raise DataError(f"{len(bad)} of {len(self)} vectors are not finite{_such(bad)}", fix="embed them again")
         return found
 
+    def beside(self, records: Sequence[Record]) -> Pool:
+        """Return a pool of other records whose vectors are kept in the same place, such as the other side of pairs."""
+        return Pool(records, vectors=self._vectors)
+
     def _embed(self, embedding: Embedding, part: Part) -> np.ndarray:
         texts = self.texts(part)
         cut = embedding.cut(texts)

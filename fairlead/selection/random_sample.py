@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from fairlead.selection.base import Selection, Selector, best_first, check_keep, chosen, number_kept
+from fairlead.selection.lots import lots_of
 from fairlead.selection.pool import Pool
 
 __all__ = ["RandomSample"]
@@ -32,9 +30,5 @@ class RandomSample(Selector):
 
     def choose(self, pool: Pool) -> Selection:
         """Draw."""
-        lots = np.array([self._lot(record.id) for record in pool])
+        lots = lots_of([record.id for record in pool], self.seed)
         return chosen(len(pool), best_first(lots)[: number_kept(self.keep, len(pool))], lots, {}, "not drawn")
-
-    def _lot(self, id: str) -> float:
-        digest = hashlib.sha256(f"{self.seed} {id}".encode("utf-8", "surrogatepass")).digest()
-        return int.from_bytes(digest[:8], "big") / 2.0**64
