@@ -227,7 +227,7 @@ def _extremes(pool: Pool, places: np.ndarray, found: Information) -> tuple[str, 
     number = min(_SHOWN, len(order))
 
     def said(some: np.ndarray) -> str:
-        parts = [(pool[places[i]].id, " ".join(texts[places[i]].split())[:_LETTERS]) for i in some]
+        parts = [(pool[int(places[i])].id, " ".join(texts[places[i]].split())[:_LETTERS]) for i in some]
         return "; ".join(f"{id} {text!r}" for id, text in parts)
 
     return (f"largest change: {said(order[:number])}", f"least change: {said(order[::-1][:number])}")
