@@ -68,6 +68,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("weak_labels", "synthesizer", "fairlead.synthesis.weak_labels:WeakLabels", "2312.09390", "soft or hard labels of a weak supervisor, from its log-probs of the label words"),
     Entry("p_aligner", "synthesizer", "fairlead.synthesis.p_aligner:PAligner", "2508.04626", "better wordings of instructions, found by a tree search along principles: rows that a rewriter learns from"),
     Entry("magpie", "synthesizer", "fairlead.synthesis.magpie:Magpie", "2406.08464", "instructions that an aligned model writes when it is given nothing, and their answers"),
+    Entry("balance", "selector", "fairlead.selection.balance:Balance", "", "so many of every group, by a tag or by clusters of vectors; what small groups lack is told"),
     Entry("reward_threshold", "selector", "fairlead.selection.reward_threshold:RewardThreshold", "", "what a reward values: above a threshold, the best, or both"),
     Entry("random", "selector", "fairlead.selection.random_sample:RandomSample", "", "records drawn at random: the baseline that others have to beat"),
     Entry("deita", "selector", "fairlead.selection.deita:Deita", "2312.15685", "complexity x quality first, then variety: the best records that are not too similar to a better one"),
