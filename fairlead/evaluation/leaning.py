@@ -1,7 +1,7 @@
 """Questionnaires without options: items become questions for advice, and a judge rates how far free answers lean.
 
-The way of asking of ValueBench (Ren et al. 2024, arXiv 2406.04214). The judge writes a question to every statement, looks
-at it again beside the statement, and rates every answer from 0 (no) to 10 (yes).
+The way of asking of ValueBench (Ren et al. 2024, arXiv 2406.04214). The judge writes a question to every statement,
+looks at it again beside the statement, and rates every answer from 0 (no) to 10 (yes).
 """
 
 from __future__ import annotations
