@@ -58,9 +58,9 @@ class Near:
     """The nearest of some rows, for every row."""
 
     place: np.ndarray
-    """int64 [N]: place among the rows asked for; -1 for a row without direction."""
+    """int64 [N]: place among the rows asked for; -1 for a row without direction, or where there is none."""
     similarity: np.ndarray
-    """float32 [N]: the cosine to it; NaN for a row without direction."""
+    """float32 [N]: the cosine to it; NaN where there is none."""
 
 
 def diverse(
@@ -109,32 +109,37 @@ def diverse(
     return Kept(np.array(kept, np.int64), visited, np.array(blank, np.int64), run.rechecked)
 
 
-def nearest(vectors: np.ndarray, rows: Sequence[int] | np.ndarray, *, block: int = 1024, device: str = "cpu") -> Near:
+def nearest(vectors: np.ndarray, rows: Sequence[int] | np.ndarray, *, itself: bool = True, block: int = 1024) -> Near:
     """Return, for every row of `vectors` [N, D], which of some `rows` [M] is nearest to it and the cosine, in float32.
 
-    A row that is among them is nearest to itself; of equally near ones the first is told.
+    Of equally near ones the first is told.
+
+    Args:
+        vectors: finite floats [N, D].
+        rows: which rows of them are asked for.
+        itself: whether a row that is among them may be nearest to itself, as it then is.
+        block: rows that are looked at together.
     """
     vectors, chosen = np.asanyarray(vectors), np.asarray(rows, np.int64).reshape(-1)
-    place = np.full(len(vectors), -1, np.int64)
-    similarity = np.full(len(vectors), np.nan, np.float32)
-    if not len(chosen):
-        return Near(place, similarity)
-    targets = [_units(vectors[chosen[start : start + _CHUNK]])[0].to(device) for start in range(0, len(chosen), _CHUNK)]
+    place, similarity = np.full(len(vectors), -1, np.int64), np.full(len(vectors), np.nan, np.float32)
+    own = np.full(len(vectors), -1, np.int64)
+    own[chosen] = np.arange(len(chosen))
+    targets = [_units(vectors[chosen[start : start + _CHUNK]])[0] for start in range(0, len(chosen), _CHUNK)]
     for start in range(0, len(vectors), block):
         units, finite, filled = _units(vectors[start : start + block])
-        queries = units.to(device)
-        best = torch.full((len(units),), -2.0, device=queries.device)
-        found = torch.zeros(len(units), dtype=torch.int64, device=queries.device)
+        best, found = np.full(len(units), -np.inf, np.float32), np.full(len(units), -1, np.int64)
+        mine = own[start : start + block]
         for k, target in enumerate(targets):
-            top, where = (queries @ target.T).max(1)
+            products = (units @ target.T).numpy()
+            here = np.flatnonzero((mine >= k * _CHUNK) & (mine < k * _CHUNK + len(target)))
+            products[here, mine[here] - k * _CHUNK] = np.inf if itself else -np.inf
+            where = products.argmax(1)
+            top = products[np.arange(len(units)), where]
             better = top > best
-            best = torch.where(better, top, best)
-            found = torch.where(better, where + k * _CHUNK, found)
-        good = finite & filled
-        place[start : start + block] = np.where(good, found.cpu().numpy(), -1)
-        similarity[start : start + block] = np.where(good, best.cpu().numpy(), np.nan)
-    itself = np.flatnonzero(place[chosen] >= 0)
-    place[chosen[itself]] = itself
+            best[better], found[better] = top[better], where[better] + k * _CHUNK
+        best[np.isposinf(best)] = 1.0
+        good = finite & filled & (found >= 0)
+        place[start : start + block][good], similarity[start : start + block][good] = found[good], best[good]
     return Near(place, similarity)
 
 

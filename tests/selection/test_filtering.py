@@ -199,7 +199,14 @@ def test_the_nearest_of_some(cloud, monkeypatch):
     assert np.allclose(products[rest, found.place[rest]], products[rest].max(1), atol=1e-6)
     assert found.place[chosen].tolist() == list(range(len(chosen)))
     assert (found.place[17], np.isnan(found.similarity[17])) == (-1, True)
+    others = nearest(vectors, chosen, itself=False)
+    among = products[chosen]
+    np.fill_diagonal(among, -1)
+    assert np.allclose(others.similarity[chosen], among.max(1), atol=1e-6)
+    apart = np.setdiff1d(rest, chosen)
+    assert others.place[apart].tolist() == found.place[apart].tolist()
     assert nearest(vectors, []).place.tolist() == [-1] * 2000
+    assert nearest(vectors, [5], itself=False).place[5] == -1
 
 
 def test_rows_are_brought_to_length_one():
