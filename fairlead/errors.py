@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "DataError",
@@ -49,6 +50,17 @@ class FairleadError(Exception):
         self.what, self.place, self.fix = what, place, fix
         head = f"{place}: {what}" if place else what
         super().__init__(f"{head}\n  fix: {fix}" if fix else head)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let errors travel between processes whole, whatever their class is made of."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(cls: type[FairleadError], args: tuple[Any, ...], state: dict[str, Any]) -> FairleadError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(FairleadError):

@@ -92,6 +92,8 @@ def data_fingerprint(source: str) -> str:
 def _identify(step: PlannedStep, before: Mapping[str, Identity]) -> Identity:
     config = plain_config(step)
     bare = json.loads(json.dumps(config))
+    for name in getattr(step.config, "immaterial", ()):
+        bare.pop(name, None)
     inputs: dict[str, str] = {}
     hashes = {"model": model_fingerprint, "data": data_fingerprint, "retriever": data_fingerprint}
     for use in step.config.uses():

@@ -84,6 +84,8 @@ class Drafter:
             yield {"key": self.key(seed), **dataclasses.asdict(draft)}
 
     def _drafts(self, seeds: Sequence[Record]) -> Iterator[Draft]:
+        if not seeds:
+            return
         try:
             yield from list(drafts_of(self.method, self.engines, seeds))
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from fairlead import catalog
 from fairlead.errors import DataError, UsageError
 from fairlead.steps.base import Answerer, Context, Outcome, Preview, Use, data_uses, model_uses
+from fairlead.steps.ray_drafting import Work, address_of, draft_on_ray
 from fairlead.steps.rows import append_rows, progress, read_rows, write_rows
 
 if TYPE_CHECKING:
+    from fairlead.engines.meter import Spent
     from fairlead.records import Record
     from fairlead.synthesis.base import Draft, Synthesizer
 
@@ -48,14 +50,24 @@ class Synthesize:
     """Number format of local models: float32, bfloat16; by default the engine's own choice."""
     at_once: int = 64
     """Seeds per call of the method; a killed step loses at most so many."""
+    on: str | None = None
+    """Where drafts are made: `ray`, by a pool of workers that Ray starts here, or `ray:ADDRESS`, on the cluster there
+    (extra `ray`); by default in this process. The records are the same."""
+    workers: int = 1
+    """Workers on Ray, at most; each opens the models for itself."""
     seed: int = 0
     """Seed of the method's sampling, unless that gives its own."""
 
     produces: ClassVar[str | None] = "records"
     """What "@id" of this step stands for."""
+    immaterial: ClassVar[tuple[str, ...]] = ("on", "workers")
+    """Settings that change nothing of what it makes."""
 
     def __post_init__(self) -> None:
-        for name, value in (("at_once", self.at_once), ("limit", self.limit), ("count", self.count)):
+        if self.on is not None:
+            _ = address_of(self.on)
+        numbers = ("at_once", "limit", "count", "workers")
+        for name, value in ((name, getattr(self, name)) for name in numbers):
             if value is not None and value < 1:
                 raise UsageError(f"synthesize.{name} is {value}", fix="use a value >= 1")
         _ = self._share
@@ -97,23 +109,40 @@ class Synthesize:
     def __call__(self, context: Context) -> Outcome:
         """Draft what is not drafted yet, then write the rows."""
         from fairlead.engines.meter import Spent
-        from fairlead.steps.drafting import Drafter, drafts_done, read_spent, tell_spent, write_spent
+        from fairlead.steps.drafting import drafts_done, read_spent, tell_spent, write_spent
 
         method = self.build()
         seeds = self._seeds(method)
         kept = context.folder / "drafts.jsonl"
-        drafter = Drafter.open(method, self.models, self.dtype, context.cache)
-        keys = [drafter.key(seed) for seed in seeds]
         done, before = drafts_done(kept), read_spent(context.folder)
-        waiting = [seed for seed, key in zip(seeds, keys, strict=True) if key not in done]
-        with progress("synthesize", len(seeds), start=len(seeds) - len(waiting), quiet=context.quiet) as advance:
-            for start in range(0, len(waiting), self.at_once):
-                chunk = waiting[start : start + self.at_once]
-                append_rows(kept, drafter.rows(chunk))
-                spent = {role: one + before.get(role, Spent()) for role, one in drafter.spent.items()}
+        keys: dict[int, str] = {}
+        with progress("synthesize", len(seeds), quiet=context.quiet) as advance:
+            for found, rows, spent in self._drafts(method, seeds, frozenset(done), context):
+                append_rows(kept, rows)
+                keys |= found
+                spent = {role: one + before.get(role, Spent()) for role, one in spent.items()}
                 write_spent(context.folder, spent)
-                advance(len(chunk), tell_spent(spent))
-        return self._finish(method, context.folder, kept, keys)
+                advance(len(found), tell_spent(spent))
+        return self._finish(method, context.folder, kept, [keys[i] for i in range(len(seeds))])
+
+    def _drafts(
+        self, method: Synthesizer, seeds: Sequence[Record], done: frozenset[str], context: Context
+    ) -> Iterator[tuple[dict[int, str], list[dict[str, Any]], dict[str, Spent]]]:
+        """Yield place of a seed -> key of its draft, drafts that are new, and what this call spent so far, by role."""
+        from fairlead.steps.drafting import Drafter
+
+        if self.on is not None:
+            work = Work(method, self.models, self.dtype, done)
+            yield from draft_on_ray(work, seeds, on=self.on, workers=self.workers, at_once=self.at_once)
+            return
+        drafter = Drafter.open(method, self.models, self.dtype, context.cache)
+        keys = dict(enumerate(map(drafter.key, seeds)))
+        waiting = [i for i, key in keys.items() if key not in done]
+        yield {i: key for i, key in keys.items() if key in done}, [], drafter.spent
+        for start in range(0, len(waiting), self.at_once):
+            chunk = waiting[start : start + self.at_once]
+            rows = list(drafter.rows([seeds[i] for i in chunk]))
+            yield {i: keys[i] for i in chunk}, rows, drafter.spent
 
     def _seeds(self, method: Synthesizer) -> Sequence[Record]:
         from fairlead import records
