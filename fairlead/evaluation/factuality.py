@@ -96,8 +96,8 @@ class Factuality:
     example: ClassVar[Mapping[str, Any]] = {
         "verifier": "harbor:base-300k",
         "corpus": ["the color is red .", "it carries blue ."],
-        "draws": 2,
-        "drawing": {"max_tokens": 16},
+        "draws": 1,
+        "drawing": {"max_tokens": 8},
         "verify_text": "{{ fact }}",
         "judge_sampling": {"temperature": 0, "max_tokens": 8},
         "retries": 0,

@@ -58,10 +58,10 @@ def test_the_known_chances():
 
 @pytest.mark.parametrize(("copies", "tie"), [(5, "refuse"), (4, "refuse"), (4, "answer")])
 def test_votes_come_out_as_the_formula_has_it(copies, tie):
-    prompts = [f"request {i}" for i in range(4000)]
+    prompts = [f"request {i}" for i in range(2000)]
     answers = smooth(Coin(), copies=copies, tie=tie, share=0).generate(prompts, Sampling())
     refused = np.mean([answer.text == NO for (answer,) in answers])
-    assert refused == pytest.approx(chance_of_refusal(0.7, copies, tie), abs=0.03)
+    assert refused == pytest.approx(chance_of_refusal(0.7, copies, tie), abs=0.04)
 
 
 def test_the_answer_is_that_of_a_copy_with_the_majority():
