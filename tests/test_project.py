@@ -23,7 +23,7 @@ SOURCES = [*MODULES, *(p for room in ("benchmarks", "docs", "examples", "tests")
 
 STAGES = ("decoding", "evaluation", "selection", "synthesis", "training")
 FLOORS = (
-    ("errors", "fields", "catalog", "messages", "prompts", "estimates", "figures", "plateau", "verdicts"),
+    ("errors", "fields", "catalog", "messages", "rewrites", "prompts", "estimates", "figures", "plateau", "verdicts"),
     ("harbor",),
     ("records", "render", "models"),
     ("forward",),

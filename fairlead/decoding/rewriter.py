@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 from fairlead import prompts as texts
 from fairlead.decoding.base import Decoder, EngineSpec
@@ -21,11 +21,9 @@ from fairlead.engines.programs import Program
 from fairlead.engines.streaming import Listener
 from fairlead.errors import UsageError
 from fairlead.messages import Prompt
+from fairlead.rewrites import between, last_user, losses, message_at, with_message
 
-__all__ = ["Rewrite", "Rewriter", "between", "losses"]
-
-_MUST_STAY = re.compile(r"```.*?```|https?://[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]|\d+(?:[.,:]\d+)*", re.DOTALL)
-"""Code blocks, addresses and numbers."""
+__all__ = ["Rewrite", "Rewriter"]
 
 
 @dataclass(frozen=True)
@@ -40,18 +38,6 @@ class Rewrite:
     is missing)."""
     reply: str | None
     """What the rewriter said; None when it was not asked."""
-
-
-def between(reply: str, start: str, end: str) -> str | None:
-    """Return the text after the last `start`, up to the next `end` if there is one; None when there is no `start`."""
-    _, found, after = reply.rpartition(start)
-    return after.partition(end)[0] if found else None
-
-
-def losses(original: str, rewrite: str) -> list[str]:
-    """Return the numbers, addresses and code blocks of `original` that `rewrite` does not have, in order."""
-    kept = set(_MUST_STAY.findall(rewrite))
-    return [part for part in dict.fromkeys(_MUST_STAY.findall(original)) if part not in kept]
 
 
 _JOINS: dict[str, Callable[[str, str, str], str]] = {
@@ -165,20 +151,20 @@ class Rewriter(Decoder):
 
     def _left(self, prompt: Prompt) -> Rewrite:
         """Return what becomes of a prompt about which the rewriter is not asked."""
-        return Rewrite(prompt, "skipped" if _message(prompt, _last_user(prompt)).strip() else "blank", None)
+        return Rewrite(prompt, "skipped" if message_at(prompt, last_user(prompt)).strip() else "blank", None)
 
     def _rewritten(self, prompt: Prompt, reply: Completion) -> Rewrite:
-        place = _last_user(prompt)
-        message = _message(prompt, place)
+        place = last_user(prompt)
+        message = message_at(prompt, place)
         status, new = self._read(message, reply)
         if status == "rewritten":
             new = _JOINS[self.mode](message, new, self.separator)
-        return Rewrite(_with(prompt, place, new), status, reply.text)
+        return Rewrite(with_message(prompt, place, new), status, reply.text)
 
     def _question(self, prompt: Prompt) -> Prompt | None:
         """Return what the rewriter is asked about a prompt, if anything."""
-        place = _last_user(prompt)
-        message = _message(prompt, place)
+        place = last_user(prompt)
+        message = message_at(prompt, place)
         if not message.strip() or any(re.search(pattern, message) for pattern in self.skip):
             return None
         history = [] if isinstance(prompt, str) else [dict(turn) for turn in prompt[:place]]
@@ -202,28 +188,6 @@ class Rewriter(Decoder):
         }
         status = next((fault for fault, holds in faults.items() if holds), "rewritten")
         return status, new if status == "rewritten" else message
-
-
-def _last_user(prompt: Prompt) -> int:
-    """Return the place of the last user message; -1 when there is none."""
-    if isinstance(prompt, str):
-        return 0
-    return max((k for k, turn in enumerate(prompt) if turn["role"] == "user"), default=-1)
-
-
-def _message(prompt: Prompt, place: int) -> str:
-    """Return what is to be rewritten: raw text as a whole."""
-    if isinstance(prompt, str):
-        return prompt
-    return "" if place < 0 else prompt[place]["content"]
-
-
-def _with(prompt: Prompt, place: int, message: str) -> Prompt:
-    if isinstance(prompt, str):
-        return message
-    turns = [dict(turn) for turn in prompt]
-    turns[place]["content"] = message
-    return cast(Prompt, turns)
 
 
 def _told(answer: Completion, one: Rewrite) -> Completion:

@@ -6,9 +6,9 @@ import pytest
 
 import fairlead
 from fairlead import harbor
-from fairlead.decoding.rewriter import between, losses
 from fairlead.engines import Completion, FinishReason, Sampling
 from fairlead.errors import UsageError
+from fairlead.rewrites import between, losses
 
 ASKED = [{"role": "user", "content": "How do I moor?"}]
 CHAT = [
