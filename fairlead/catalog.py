@@ -69,6 +69,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("deita_scores", "synthesizer", "fairlead.synthesis.deita_scores:DeitaScores", "2312.15685", "complexity of instructions and quality of answers, from a scorer's chances of six digits"),
     Entry("deita_examples", "synthesizer", "fairlead.synthesis.deita_examples:DeitaExamples", "2312.15685", "what a scorer of complexity or quality is trained on, from labelled conversations"),
     Entry("p_aligner", "synthesizer", "fairlead.synthesis.p_aligner:PAligner", "2508.04626", "better wordings of instructions, found by a tree search along principles: rows that a rewriter learns from"),
+    Entry("codeclm", "synthesizer", "fairlead.synthesis.codeclm:CodecLM", "2404.05875", "instructions after those a model will get, made harder until a strong model and the target differ"),
     Entry("magpie", "synthesizer", "fairlead.synthesis.magpie:Magpie", "2406.08464", "instructions that an aligned model writes when it is given nothing, and their answers"),
     Entry("tags", "synthesizer", "fairlead.synthesis.tags:Tags", "2406.08464", "columns on conversations from an engine's forms: difficulty, quality, category, language, safety"),
     Entry("reward_difference", "synthesizer", "fairlead.synthesis.reward_difference:RewardDifference", "2406.08464", "columns with what a reward says of answers, and how much more than of a base model's"),

@@ -158,7 +158,7 @@ _WANTED = {"train": ("metrics.jsonl", "rendered.json", "lengths.json"), "generat
 
 
 def _read_reports(folder: Path, step: StepView) -> None:
-    labels = list(dict.fromkeys(name.partition(".")[0] for name in step.metrics))
+    labels = list(dict.fromkeys(name.partition(".")[0] for name in step.metrics if "." in name))
     labels += sorted(path.stem for path in folder.glob("*.json") if path.name not in _NOT_REPORTS)
     for label in dict.fromkeys(labels):
         try:

@@ -70,6 +70,9 @@ class Selector(Protocol):
     example: ClassVar[Mapping[str, Any]]
     """Plain field values that build a working instance for Harbor's pool; docs and tests use it."""
 
+    sources: ClassVar[tuple[str, ...]] = ()
+    """Fields that name data which the method reads beside the pool: a source, or several."""
+
     def choose(self, pool: Pool) -> Selection:
         """Choose among the records of a pool, of which there is at least one.
 

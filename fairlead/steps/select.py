@@ -58,7 +58,16 @@ class Select:
         if isinstance(model, str) and model != _PACKAGED:
             role = "model" if model.startswith(("@", "harbor:")) else "retriever"
             models = (Use(("selector", "embedding", "model"), role, model),)
-        return (*data_uses("data", self.data), Use(("selector",), "selector", self.selector), *models)
+        return (*data_uses("data", self.data), Use(("selector",), "selector", self.selector), *models, *self._reads())
+
+    def _reads(self) -> Iterator[Use]:
+        """Yield the data that the method reads beside the pool."""
+        for name in getattr(type(self.method), "sources", ()) if isinstance(self.selector, Mapping) else ():
+            value = self.selector.get(name)
+            if isinstance(value, str):
+                yield Use(("selector", name), "data", value)
+            else:
+                yield from (Use(("selector", name, i), "data", source) for i, source in enumerate(value or ()))
 
     def preview(self, before: Mapping[str, Preview]) -> Preview:
         """Say what chooses among how many records."""
