@@ -62,8 +62,9 @@ class Select:
 
     def _reads(self) -> Iterator[Use]:
         """Yield the data that the method reads beside the pool."""
-        for name in getattr(type(self.method), "sources", ()) if isinstance(self.selector, Mapping) else ():
-            value = self.selector.get(name)
+        spec = self.selector if isinstance(self.selector, Mapping) else {}
+        for name in self.method.sources if spec else ():
+            value = spec.get(name)
             if isinstance(value, str):
                 yield Use(("selector", name), "data", value)
             else:
