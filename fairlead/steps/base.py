@@ -25,6 +25,7 @@ __all__ = [
     "evaluator_uses",
     "model_uses",
     "name_of_answerer",
+    "synthesizer_uses",
 ]
 
 Answerer: TypeAlias = str | dict[str, Any]
@@ -141,6 +142,17 @@ def evaluator_uses(keys: tuple[str | int, ...], spec: str | Mapping[str, Any]) -
         for inner, who in engine_values(evaluator, spec):
             if isinstance(who, str | Mapping):
                 yield from model_uses((*keys, *inner), dict(who) if isinstance(who, Mapping) else who)
+
+
+def synthesizer_uses(keys: tuple[str | int, ...], spec: Any) -> Iterator[Use]:
+    """Yield what a synthesizer at `keys` needs: itself, and the files and data that its own fields name."""
+    yield Use(keys, "synthesizer", spec)
+    from fairlead.prompts import file_of
+
+    known = {entry.name: entry for entry in catalog.entries("synthesizer")}
+    if isinstance(spec, Mapping) and (entry := known.get(str(spec.get("name")))) is not None:
+        named = {name: file_of(spec.get(name)) for name in getattr(entry.load(), "sources", ())}
+        yield from (Use((*keys, name), "data", source) for name, source in named.items() if source)
 
 
 def name_of_answerer(who: Answerer) -> str:

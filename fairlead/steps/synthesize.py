@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fairlead import catalog
 from fairlead.errors import DataError, UsageError
-from fairlead.steps.base import Answerer, Context, Outcome, Preview, Use, data_uses, model_uses
+from fairlead.steps.base import Answerer, Context, Outcome, Preview, Use, data_uses, model_uses, synthesizer_uses
 from fairlead.steps.ray_drafting import Work, address_of, draft_on_ray
 from fairlead.steps.rows import append_rows, progress, read_rows, write_rows
 
@@ -77,10 +77,10 @@ class Synthesize:
         self.build()
 
     def uses(self) -> tuple[Use, ...]:
-        """Return the models, the data and the method."""
+        """Return the models, the data, the method and what its own fields name."""
         data = () if self.data is None else data_uses("data", self.data)
         models = (use for role, model in self.models.items() for use in model_uses(("models", role), model))
-        return (*models, *data, Use(("synthesizer",), "synthesizer", self.synthesizer))
+        return (*models, *data, *synthesizer_uses(("synthesizer",), self.synthesizer))
 
     def preview(self, before: Mapping[str, Preview]) -> Preview:
         """Say which engines are asked about how many seeds, and how many rows that gives at most."""

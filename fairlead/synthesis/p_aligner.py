@@ -120,6 +120,7 @@ class PAligner(Synthesizer):
         "sampling": {"max_tokens": 24},
     }
     reads: ClassVar[str] = "prompt"
+    sources: ClassVar[tuple[str, ...]] = ("principles", "template")
 
     def __post_init__(self) -> None:
         least = (("iterations", 1), ("responses", 1), ("exploration", 0), ("min_margin", 0), ("rescore", 0),

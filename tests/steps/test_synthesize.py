@@ -14,6 +14,8 @@ from echo_synthesizer import Echo
 from fairlead import read
 from fairlead.engines.base import Sampling
 from fairlead.errors import DataError, UnknownNameError, UsageError
+from fairlead.recipe.identity import identify
+from fairlead.recipe.plan import PlannedStep
 from fairlead.steps.base import Context
 from fairlead.steps.synthesize import Synthesize
 
@@ -90,6 +92,8 @@ sys.path.insert(0, sys.argv[3])
 from echo_synthesizer import Echo
 from fairlead.engines.base import Sampling
 from fairlead.steps import synthesize
+from fairlead.recipe.identity import identify
+from fairlead.recipe.plan import PlannedStep
 from fairlead.steps.base import Context
 
 folder, last = Path(sys.argv[1]), int(sys.argv[2])
@@ -161,3 +165,14 @@ def test_what_was_written_is_counted_and_the_cache_costs_nothing(tmp_path):
     outcome = step(context(tmp_path))
     assert 10 <= outcome.metrics["tokens_model"] <= 60
     assert step(context(tmp_path)).metrics == outcome.metrics
+
+
+def test_files_that_a_method_reads_are_inputs(tmp_path):
+    (tmp_path / "p.yaml").write_text("- {title: kind, texts: ['be kind. {{ prompt }}']}\n")
+    spec = {"name": "p_aligner", "reward": "harbor", "template": "{{ prompt }}", "principles": str(tmp_path / "p.yaml")}
+    step = Synthesize(spec, {"generator": "harbor:base-300k"}, "harbor:prompts?n=2")
+    own = [(use.keys, use.role) for use in step.uses() if use.keys[0] == "synthesizer"]
+    assert own == [(("synthesizer",), "synthesizer"), (("synthesizer", "principles"), "data")]
+    before = identify([PlannedStep("a", "synthesize", step, "here")])["a"].fingerprint
+    (tmp_path / "p.yaml").write_text("- {title: kind, texts: ['be good. {{ prompt }}']}\n")
+    assert identify([PlannedStep("a", "synthesize", step, "here")])["a"].fingerprint != before
