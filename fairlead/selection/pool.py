@@ -78,17 +78,15 @@ class Pool(Sequence[Record]):
 
         Args:
             column: its name.
-            missing: take None and NaN as NaN instead of refusing them.
+            missing: take None, NaN and a column that some records lack as NaN instead of refusing them.
 
         Raises:
             DataError: values that are no numbers, not finite, or absent.
         """
-        found = np.array([_number(value) for value in self.values(column)], np.float64)
-        bad = [
-            self.records[i].id
-            for i in np.flatnonzero(~np.isfinite(found)).tolist()
-            if not (missing and np.isnan(found[i]))
-        ]
+        values = [r.extra.get(column) for r in self.records] if missing and self.has(column) else self.values(column)
+        found = np.array([_number(value) for value in values], np.float64)
+        nothing = [missing and (value is None or value != value) for value in values]
+        bad = [self.records[i].id for i in np.flatnonzero(~np.isfinite(found)).tolist() if not nothing[i]]
         if bad:
             fix = "score these records again, or leave them out first"
             raise DataError(f"{len(bad)} of {len(self)} values of {column!r} are no finite number{_such(bad)}", fix=fix)

@@ -206,7 +206,8 @@ def _kept(rows: Iterable[dict[str, Any]], keep: Keep, counts: Counter[str]) -> I
 
 
 def _conversation(row: dict[str, Any], index: int, name: str) -> dict[str, Any]:
-    record = {"id": name, "prompt": row["prompt"], "completion": _turn(row, row["answers"][index])}
+    said = {"prompt": row["prompt"], "completion": _turn(row, row["answers"][index])}
+    record = {"id": name, **said, "finish": row["finish"][index]}
     value = row["rewards"][index]
     return record if value is None else record | {"reward": value}
 

@@ -52,9 +52,12 @@ def test_numbers_that_are_none_name_their_record(bad):
         rows(1.0, [1.0, bad], 2.0).lists("score")
 
 
-def test_infinity_is_refused_where_missing_values_are_not():
-    with pytest.raises(DataError, match="row-0"):
+def test_infinity_and_text_are_refused_where_missing_values_are_not():
+    with pytest.raises(DataError, match=r"1 of 2.*row-0"):
         rows(math.inf, None).numbers("score", missing=True)
+    with pytest.raises(DataError, match=r"1 of 2.*row-1"):
+        rows("absent", "high").numbers("score", missing=True)
+    assert np.isnan(rows(1.0, "absent").numbers("score", missing=True)).tolist() == [False, True]
 
 
 def test_a_missing_column_is_named_with_those_that_are_there():

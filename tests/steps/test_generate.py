@@ -27,7 +27,7 @@ def context(folder: Path) -> Context:
 
 
 def answered(texts, rewards, prompt="q", name="p"):
-    return {"id": name, "prompt": prompt, "answers": texts, "rewards": rewards}
+    return {"id": name, "prompt": prompt, "answers": texts, "rewards": rewards, "finish": ["stop"] * len(texts)}
 
 
 def kept(rows, keep):
