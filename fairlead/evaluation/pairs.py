@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fairlead.engines.asking import Verdict, frame, frame_prompt, key_for, plain_prompt
+from fairlead.engines.asking import Verdict, frame, frame_prompt, key_for, listed, plain_prompt
 from fairlead.engines.base import Engine, Sampling
 from fairlead.engines.digits import told_logprob
-from fairlead.errors import UnsupportedError
+from fairlead.errors import DataError, UnsupportedError
 from fairlead.messages import Prompt
 from fairlead.verdicts import LABELS, choice_points
 
@@ -130,3 +130,43 @@ def _labels(judge: Engine, shown: Sequence[Prompt]) -> list[tuple[float, float]]
         return [(told_logprob("A", places[0]), told_logprob("B", places[0])) for places in replies]
     sums = [float(np.sum(values)) for values in found]
     return list(zip(sums[::2], sums[1::2], strict=True))
+
+
+def reference_answers(source: str, prompts: Sequence[Prompt]) -> list[str | None]:
+    """Return the answers that conversations of `source` hold to prompts, found by the prompt; None where there is none.
+
+    Raises:
+        DataError: two different answers to one of the prompts.
+    """
+    from fairlead import records
+
+    found: dict[str, str] = {}
+    unlike: dict[str, str] = {}
+    for record in records.read(source, kind="conversation"):
+        prompt, answer = _split(record)
+        key = _key(prompt)
+        if found.setdefault(key, answer) != answer:
+            unlike[key] = str(record.id)
+    wanted = [_key(prompt) for prompt in prompts]
+    twice = [unlike[key] for key in wanted if key in unlike]
+    if twice:
+        what = f"{len(twice)} prompts have two different answers, among them those of rows {listed(twice)}"
+        raise DataError(what, place=source, fix="keep one answer per prompt")
+    return [found.get(key) for key in wanted]
+
+
+def _split(record: Any) -> tuple[Prompt, str]:
+    turns = record.completion
+    if isinstance(turns, str):
+        return record.prompt, turns
+    before = list(record.prompt or []) if not isinstance(record.prompt, str) else []
+    *earlier, last = turns
+    return [*before, *earlier], last["content"]
+
+
+def _key(prompt: Prompt) -> str:
+    plain = prompt if isinstance(prompt, str) else [[turn["role"], turn["content"]] for turn in prompt]
+    # A raw text is the same question as a conversation of that one turn.
+    if isinstance(plain, str):
+        plain = [["user", plain]]
+    return json.dumps(plain)
