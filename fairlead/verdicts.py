@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
+    "DIFFICULTY",
     "LABELS",
+    "QUALITY",
     "Reading",
     "choice_points",
     "holds_verdict",
@@ -26,6 +28,7 @@ __all__ = [
     "read_checks",
     "read_class",
     "read_label",
+    "read_named",
     "read_scores",
     "read_word",
     "strong_points",
@@ -33,6 +36,12 @@ __all__ = [
 
 LABELS = ("A>>B", "A>B", "A=B", "B>A", "B>>A")
 """Verdicts on two answers: A far better, better, equal, worse, far worse."""
+
+DIFFICULTY = ("very easy", "easy", "medium", "hard", "very hard")
+"""How hard a request is, the easiest first."""
+
+QUALITY = ("very poor", "poor", "average", "good", "excellent")
+"""How well a request is put, the worst first."""
 
 _SAME = {
     **{label: label for label in LABELS},
@@ -181,6 +190,38 @@ def read_class(reply: str, classes: Sequence[str], key: str | None = None, answe
     return _one(labels, holds_verdict(answers), last=False, doubled=any(_TWICE in item for item in given))
 
 
+def read_named(
+    reply: str, names: Mapping[str, Sequence[str] | None], key: str | None = None, shown: Sequence[str] = ()
+) -> Reading:
+    """Read a text per name from `{name: text}`.
+
+    Args:
+        reply: what was written.
+        names: each with the texts that it may be (capitals do not matter), or None for any text.
+        key: what an object bears where the texts that were shown have one of `names` in quotes.
+        shown: these texts.
+    """
+    if not reply.strip():
+        return Reading(problem="empty")
+    found = []
+    problem = "no verdict"
+    for item in objects(reply, names):
+        if _TWICE in item:
+            problem = "several verdicts"
+        elif any(not isinstance(item.get(name), str) or not item[name].strip() for name in names):
+            problem = "incomplete"
+        else:
+            said = {name: _among(item[name].strip(), choices) for name, choices in names.items()}
+            if None in said.values():
+                problem = "off the scale"
+            else:
+                found.append((said, item.get("key") == key))
+    if not found:
+        return Reading(problem=problem)
+    quoted = re.compile("|".join(f"""["']{re.escape(name)}["']""" for name in names), re.IGNORECASE)
+    return _one(found, any(quoted.search(text) for text in shown), last=False)
+
+
 def read_word(reply: str, words: Collection[str]) -> Reading:
     """Read the one of `words` that a reply has; capitals do not matter."""
     if not reply.strip():
@@ -232,6 +273,11 @@ def _one(found: Sequence[tuple[Any, bool]], suspicious: bool, last: bool, double
     if doubled or (any(value != values[0] for value in values) and not last):
         return Reading(problem="several verdicts")
     return Reading(values[-1])
+
+
+def _among(said: str, choices: Sequence[str] | None) -> str | None:
+    """Return the choice that a text is, or the text where there are none to choose from."""
+    return said if choices is None else next((one for one in choices if one.lower() == said.lower()), None)
 
 
 def _label(text: str) -> str | None:
