@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from fairlead.records import Record, Records
     from fairlead.render import Rendered, Renderer
 
-__all__ = ["check", "show"]
+__all__ = ["card", "check", "show"]
 
 Model = Annotated[str | None, Parameter(help="Model whose tokenizer and chat template are used.")]
 Kind = Annotated[str | None, Parameter(help="Read rows as this kind: conversation, preference, prompt, text...")]
@@ -77,6 +78,31 @@ def check(
     else:
         _print_check(found, records, refused)
     return 1 if records.dropped or refused else 0
+
+
+def card(
+    path: Annotated[str, Parameter(help="A file, harbor:SET, a hub id, with options behind `?`.")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="The page to write.")] = Path("card.html"),
+    kind: Kind = None,
+    format: Format = None,
+    limit: Limit = None,
+) -> int:
+    """Write one page about a data set: counts, lengths, tags, duplicates, origin, samples.
+
+    For example:
+
+    ```
+    fairlead data card 'harbor:pool?n=2000' --out pool.html
+    fairlead data card runs/magpie/steps/made/records.jsonl
+    ```
+    """
+    from fairlead import report
+    from fairlead.records.reader import survey
+
+    print(report.data_card(survey(path, kind=kind, format=format, limit=limit), out))
+    return 0
 
 
 def show(

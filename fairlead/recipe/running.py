@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,7 +182,14 @@ class _Run:
         paths = {s.id: str(self.outputs[s.id][str(s.config.produces)]) for s in self.recipe.steps if self._made(s)}
         values = substitute(identity.config, paths)
         config = fields.build(type(step.config), values, owner=step.kind, place=step.place)
-        return config(Context(self.folder.step(step.id), self.folder.cache, self.quiet))
+        outcome = config(Context(self.folder.step(step.id), self.folder.cache, self.quiet))
+        if "records" in outcome.outputs:
+            from fairlead import records, report
+
+            made = records.read(self.folder.step(step.id) / outcome.outputs["records"])
+            report.data_card(made, self.folder.step(step.id) / "card.html")
+            outcome = replace(outcome, outputs=outcome.outputs | {"card": "card.html"})
+        return outcome
 
     def _made(self, step: PlannedStep) -> bool:
         return step.config.produces is not None and step.id in self.outputs

@@ -1,5 +1,5 @@
 """What run folders say, for people: `build` writes a run's HTML report, `terminal` prints its summary, `compare` puts
-several runs on one page.
+several runs on one page, `data_card` describes a data set.
 
 All read nothing but the folders, and accept runs that are unfinished, failed or incomplete.
 """
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["build", "compare", "terminal"]
+    from fairlead.records import Records
+
+__all__ = ["build", "compare", "data_card", "terminal"]
 
 
 def build(folder: str | Path) -> Path:
@@ -49,3 +51,10 @@ def compare(folders: Sequence[str | Path], out: str | Path) -> Path:
     from fairlead.report.page import write_comparison
 
     return write_comparison(compare_runs([Path(folder) for folder in folders]), Path(out))
+
+
+def data_card(records: Records, out: str | Path) -> Path:
+    """Write one page about a data set to `out` and return its path: one file, no outside request, light and dark."""
+    from fairlead.report.page import write_card
+
+    return write_card(records, Path(out))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fairlead.estimates import Estimate
 from fairlead.evaluation.base import Report
 from fairlead.report import numbers
+from fairlead.report.card import card_of
 from fairlead.report.comparison import Comparison
 from fairlead.report.drawings import Panel, inline, training_panels
 from fairlead.report.folder import MEASURING, RunView, StepView, read_run
@@ -23,7 +24,9 @@ from fairlead.report.verdict import headline, verdict
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["render", "render_comparison", "write_comparison", "write_page"]
+    from fairlead.records import Records
+
+__all__ = ["render", "render_comparison", "write_card", "write_comparison", "write_page"]
 
 _SAMPLES = 200
 """Most samples of a step that a page holds."""
@@ -37,6 +40,12 @@ def write_page(folder: Path) -> Path:
 def write_comparison(found: Comparison, path: Path) -> Path:
     """Write the page of several runs, whole or not at all, and return its path."""
     return _written(render_comparison(found), path)
+
+
+def write_card(records: Records, path: Path) -> Path:
+    """Write the card of a data set, whole or not at all, and return its path."""
+    card = card_of(records)
+    return _written(_page("card.html.jinja", title=card.source, source="these records", card=card, colours={}), path)
 
 
 def _written(text: str, path: Path) -> Path:
