@@ -82,6 +82,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("rejection_sampling", "selector", "fairlead.selection.rejection_sampling:RejectionSampling", "2307.09288", "the best of several answers to each prompt, for another round of training"),
     Entry("random", "selector", "fairlead.selection.random_sample:RandomSample", "", "records drawn at random: the baseline that others have to beat"),
     Entry("deita", "selector", "fairlead.selection.deita:Deita", "2312.15685", "complexity x quality first, then variety: the best records that are not too similar to a better one"),
+    Entry("near_duplicates", "selector", "fairlead.selection.near_duplicates:NearDuplicates", "2406.08464", "one of every set of records that say nearly the same, by vectors, n-grams or hashes"),
     Entry("info_sampling", "selector", "fairlead.selection.info_sampling:InfoSampling", "2411.10545", "the few records without which the entropy of the data would change most, under a Gaussian mixture of their vectors"),
     Entry("long_output", "selector", "fairlead.selection.long_output:LongOutput", "2410.10210", "answers about as long as their prompt asks, the nearest first, and why the others are not"),
     Entry("best_of_n", "decoder", "fairlead.decoding.best_of_n:BestOfN", "2009.01325", "the answer that a reward values most among n draws"),
