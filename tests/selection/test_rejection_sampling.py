@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -52,9 +50,24 @@ def test_in_the_scope_of_the_pool_easy_prompts_win():
     assert ids(RejectionSampling(scope="pool", keep=2)) == ["a-1", "a-2"]
 
 
+def test_ranked_answers_of_one_prompt():
+    values = [0.1, 0.9, 0.4, -1.0]
+    pool = drawn("q", *((f"answer {k}", value) for k, value in enumerate(values)))
+    assert RejectionSampling(best=2)(pool).indices.tolist() == [1, 2]
+    more = drawn("q", *((f"answer {k}", value + 7) for k, value in enumerate(values)))
+    assert RejectionSampling(best=2)(more).indices.tolist() == [1, 2]
+    same = drawn("q", *((f"answer {k}", 1.0) for k in range(4)))
+    assert RejectionSampling(best=2)(same).indices.tolist() == [0, 1]
+    one = [*drawn("a", ("x", 0.3)), *drawn("b", ("y", -5.0))]
+    assert sorted(RejectionSampling()(one).indices.tolist()) == [0, 1]
+
+
+@pytest.mark.parametrize(("n", "nats"), [(1, 0.0), (2, 0.193147), (4, 0.636294), (8, 1.204442), (16, 1.835089)])
+def test_the_bound_of_the_best_of_n(n, nats):
+    assert divergence_bound(n) == pytest.approx(nats, abs=1e-6)
+
+
 def test_the_divergence_of_the_best_of_n():
-    assert divergence_bound(1) == 0
-    assert divergence_bound(8) == pytest.approx(math.log(8) - 7 / 8)
     draws = np.arange(1, 9)
     # With distinct values the bound is met: the k-th best of a uniform policy has density n u^(n-1).
     u = (np.arange(200_000) + 0.5) / 200_000
