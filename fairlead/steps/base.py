@@ -151,8 +151,13 @@ def synthesizer_uses(keys: tuple[str | int, ...], spec: Any) -> Iterator[Use]:
 
     known = {entry.name: entry for entry in catalog.entries("synthesizer")}
     if isinstance(spec, Mapping) and (entry := known.get(str(spec.get("name")))) is not None:
-        named = {name: file_of(spec.get(name)) for name in getattr(entry.load(), "sources", ())}
-        yield from (Use((*keys, name), "data", source) for name, source in named.items() if source)
+        for name in getattr(entry.load(), "sources", ()):
+            given = spec.get(name)
+            parts = (
+                {(name, key): text for key, text in given.items()} if isinstance(given, Mapping) else {(name,): given}
+            )
+            named = {inner: file_of(text) for inner, text in parts.items()}
+            yield from (Use((*keys, *inner), "data", source) for inner, source in named.items() if source)
 
 
 def name_of_answerer(who: Answerer) -> str:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Magpie"]
 
-_DOMAINS = ("math", "code", "translation")
-
 
 @dataclass(frozen=True)
 class Magpie(Synthesizer):
@@ -41,11 +39,13 @@ class Magpie(Synthesizer):
     mix: str | Mix | None = None
     """How instructions are drawn in turn: `air` or `pro` (the paper's mixes), or rows of temperature, top_p and a whole
     weight; None for the temperature of `sampling` alone."""
-    domain: str | None = None
-    """What the instructions are about: math, code, translation, or a system text of one's own (Jinja, or the path of
-    one) that says what users will ask."""
+    domain: Literal["math", "code", "translation"] | None = None
+    """What the instructions are about; said in a system text while they are written."""
+    system: str | None = None
+    """A system text of one's own that says what users will ask, as Jinja or the path of one; stands behind those of
+    `domain` and `language`."""
     language: str | None = None
-    """The language that instructions are to be written in, by its English name; asked for in the system text."""
+    """The language that instructions are to be written in, by its English name; asked for in the system text too."""
     follow_up: str | None = None
     """System text while later turns are written, as Jinja or a path; "" for none, None for the shipped one."""
     template: str | Strings | None = None
@@ -73,6 +73,7 @@ class Magpie(Synthesizer):
     }
     reads: ClassVar[str | None] = None
     rows_per_seed: ClassVar[int] = 1
+    sources: ClassVar[tuple[str, ...]] = ("system", "follow_up")
 
     def __post_init__(self) -> None:
         if self.turns < 1:
@@ -107,11 +108,11 @@ class Magpie(Synthesizer):
     @cached_property
     def systems(self) -> tuple[str, str]:
         """The system texts while the first turn and later ones are written; empty for none."""
-        own = None if self.domain in _DOMAINS else self.domain
-        name = self.domain if self.domain in _DOMAINS else "math"
-        parts = [] if self.domain is None else [prompts.load("magpie", name, own).render()]
+        parts = [] if self.domain is None else [prompts.load("magpie", self.domain).render()]
         if self.language is not None:
             parts.append(prompts.load("magpie", "language").render(language=self.language))
+        if self.system is not None:
+            parts.append(prompts.load("magpie", "system", self.system).render())
         later = [] if self.follow_up == "" else [prompts.load("magpie", "follow_up", self.follow_up).render()]
         return "\n\n".join(parts), "\n\n".join([*parts, *later])
 

@@ -133,7 +133,7 @@ class _Local:
             return self.renderer.user_opening(history)
         except RenderError as error:
             if history and history[0]["role"] == "system" and not self._takes_system():
-                fix = 'leave domain and language out, and set follow_up: "" for several turns'
+                fix = 'leave domain, language and system out, and set follow_up: "" for several turns'
                 raise UnsupportedError("the chat template takes no system text", place=error.place, fix=fix) from error
             raise
 

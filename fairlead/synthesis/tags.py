@@ -90,6 +90,7 @@ class Tags(Synthesizer):
     reads: ClassVar[str] = "conversation"
     makes: ClassVar[str] = "conversation"
     rows_per_seed: ClassVar[int] = 1
+    sources: ClassVar[tuple[str, ...]] = ("texts",)
 
     def __post_init__(self) -> None:
         if not self.tags or len(set(self.tags)) < len(self.tags):

@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 from render.chat_styles import tokenizer_of
 from running_server import Running
+from transformers import PreTrainedTokenizerFast
 
 import fairlead
 from fairlead.engines import Http
@@ -151,7 +152,7 @@ def test_domain_and_language_stand_before_the_instruction_alone():
     assert raw.startswith("<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n")
     assert [turn["role"] for turn in chat] == ["user"]
     own = Scripted()
-    rows_from(own, 1, domain="{# none #}Users ask about ships.{{ '' }}")
+    rows_from(own, 1, system="{# none #}Users ask about ships.{{ '' }}")
     assert "Users ask about ships.<|eot_id|>" in own.calls[0][0][0]
     with pytest.raises(UnsupportedError, match="takes no system text"):
         rows_from(Scripted(renderer=renderer_of("gemma")), domain="code")
@@ -277,6 +278,13 @@ def test_best_and_worst_of_several_answers_are_a_pair_unless_all_are_worth_the_s
     assert counts == {"with_equal_rewards": 1, "with_one_usable_answer": 1}
 
 
+def test_a_model_without_a_template_is_refused_with_what_is_missing():
+    base = tokenizer_of("chatml", "byte-level")
+    bare = PreTrainedTokenizerFast(tokenizer_object=base.backend_tokenizer, eos_token="<|im_end|>", name_or_path="bare")
+    with pytest.raises(UnsupportedError, match=r"bare: what precedes a user's text cannot be told.*no chat template"):
+        rows_from(Scripted(renderer=Renderer(bare)))
+
+
 @pytest.mark.parametrize(
     ("how", "what"),
     [
@@ -289,7 +297,8 @@ def test_best_and_worst_of_several_answers_are_a_pair_unless_all_are_worth_the_s
         ({"mix": []}, "without weight"),
         ({"mix": [[1.0, 1.0, 0]]}, "without weight"),
         ({"mix": [[1.0, 0.0, 1]]}, "top_p"),
-        ({"domain": "maths"}, "cannot be read"),
+        ({"domain": "maths"}, "math"),
+        ({"system": "nowhere.jinja"}, "cannot be read"),
         ({"template": {"pre_query": "", "post_query": "", "between": "", "system": "x"}}, "{system}"),
     ],
 )

@@ -13,6 +13,7 @@ import fairlead
 from fairlead.engines.base import Completion
 from fairlead.errors import EngineError, UnknownNameError, UsageError
 from fairlead.records import Conversation
+from fairlead.steps.synthesize import Synthesize
 from fairlead.synthesis.base import drafts_of, rows_of
 from fairlead.synthesis.tags import CATEGORIES, TAGS, Tags
 from fairlead.verdicts import DIFFICULTY, QUALITY, read_named
@@ -168,6 +169,14 @@ def test_shipped_texts_show_the_form_and_every_value():
             assert f'"{name}": "' in text
             for value in () if name == "language" else values or ():
                 assert value in text
+
+
+def test_texts_of_ones_own_are_inputs_of_the_step(tmp_path):
+    mine = tmp_path / "mine.jinja"
+    mine.write_text("{{ request }} {{ key }}")
+    spec = {"name": "tags", "tags": ["quality", "safety"], "texts": {"quality": str(mine), "safety": "{{ request }}"}}
+    uses = Synthesize(spec, {"tagger": "harbor:base-300k"}, "harbor:demonstrations?n=2").uses()
+    assert [use.value for use in uses if "texts" in use.keys] == [str(mine)]
 
 
 def test_levels_and_categories():
