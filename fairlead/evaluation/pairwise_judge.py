@@ -100,11 +100,12 @@ class PairwiseJudge(Judging):
         """Judge every other engine's answers beside the baseline's.
 
         Axes, each a mean over prompts: `rate` (points: 1 win, .5 tie, 0 loss, mean of both orders), `wins`, `ties`,
-        `losses`, `judged` (share of pairs with a verdict); of the judge `consistent` (same verdict in both orders),
-        `first_slot` (the answer shown first wins; .5 is unbiased), `prefers_longer`, `prefers_list`; then
-        `length_controlled`, the rate at equal lengths; `arena`, where far better counts three times;
-        `self_preference` of an engine that is on the panel. Rows: id, engine, sample, these but the last three, and
-        the points, status and reply of either order, both answers, and who judged.
+        `losses`, `recovered` (share not lost in every order asked), `judged` (share of pairs with a verdict); of the
+        judge `consistent` (same verdict in both orders), `first_slot` (the answer shown first wins; .5 is unbiased),
+        `prefers_longer`, `prefers_list`; then `length_controlled`, the rate at equal lengths; `arena`, where far better
+        counts three times; `self_preference` of an engine that is on the panel. Rows: id, engine,
+        sample, these but the last three, and the points, status and reply of either order, both answers, and who
+        judged.
         """
         from fairlead.engines import engine
 
@@ -199,6 +200,7 @@ class PairwiseJudge(Judging):
             "wins": None if rate is None else rate > 0.5,
             "ties": None if rate is None else rate == 0.5,
             "losses": None if rate is None else rate < 0.5,
+            "recovered": None if rate is None else max(shown) > 0,
             "judged": rate is not None,
             "consistent": _sign(shown[0]) == _sign(shown[1]) if both else None,
             "first_slot": _mean([_sign(p) for p in firsts]) if both or self.orders == "random" else None,
@@ -220,7 +222,7 @@ class PairwiseJudge(Judging):
     def _summary(self, name: str, rows: list[dict], pairs: Sequence[Pair], report: Report) -> dict[str, Estimate]:
         options = {"confidence": self.confidence, "seed": self.seed}
         summary = {}
-        for axis in ("rate", "wins", "ties", "losses", "judged", *_BIASES):
+        for axis in ("rate", "wins", "ties", "losses", "recovered", "judged", *_BIASES):
             summary[axis] = estimate_rate(_by_prompt(rows, axis), **options)
         controlled = self._controlled(rows, pairs)
         summary["length_controlled"] = controlled.rate

@@ -360,3 +360,36 @@ def test_the_published_win_rate_of_a_real_model(shared_data, tmp_path):
     assert found["consistent"].value == 1
     with pytest.raises(DataError, match="not as long as in the reference: item 0"):
         evaluator(engines, records[::-1])
+
+
+def test_known_capacity_recovery():
+    """Scores of (engine, baseline) with the engine shown first, then of (baseline, engine): lost if lower twice."""
+    known = [((8, 6), (7, 9)), ((8, 6), (9, 7)), ((8, 6), (8, 8)), ((5, 9), (9, 4)), ((7, 7), (7, 7)), ((6, 6), (9, 3))]
+
+    def scores(parts, time):
+        first, second = known[number(parts["user"])]
+        one, two = first if "nay" in parts["answer-A"] else second
+        return f"{one} {two}"
+
+    found = PairwiseJudge(baseline="short", judge=Scripted(scores))(ENGINES, rows(6))
+    assert [row["recovered"] for row in found.rows] == [True, True, True, False, True, True]
+    assert round(100 * found.summary["long"]["recovered"].value, 3) == 83.333
+    assert found.rows[0]["wins"]
+    assert found.rows[3]["losses"]
+
+
+@pytest.mark.parametrize(
+    ("wins", "ties", "losses", "percent"),
+    [(29, 145, 44, 79.82), (17, 140, 61, 72.02), (35, 154, 29, 86.70), (31, 153, 34, 84.40)],
+)
+def test_known_capacity_recovery_of_counts(wins, ties, losses, percent):
+    outcomes = ["A>B"] * wins + ["A=B"] * ties + ["B>A"] * losses
+
+    def judge(parts, time):
+        label = outcomes[number(parts["user"])]
+        if "nay" not in parts["answer-A"]:
+            label = {"A>B": "B>A", "B>A": "A>B", "A=B": "A=B"}[label]
+        return json.dumps({"key": parts["key"], "verdict": label})
+
+    found = PairwiseJudge(baseline="short", judge=Scripted(judge), resamples=0)(ENGINES, rows(len(outcomes)))
+    assert round(100 * found.summary["long"]["recovered"].value, 2) == percent
