@@ -118,7 +118,8 @@ class Synthesize:
         keys: dict[int, str] = {}
         with progress("synthesize", len(seeds), quiet=context.quiet) as advance:
             for found, rows, spent in self._drafts(method, seeds, frozenset(done), context):
-                append_rows(kept, rows)
+                if rows:
+                    append_rows(kept, rows)
                 keys |= found
                 spent = {role: one + before.get(role, Spent()) for role, one in spent.items()}
                 write_spent(context.folder, spent)
