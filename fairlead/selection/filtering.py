@@ -259,7 +259,7 @@ def _rounding(dtype: torch.dtype, size: int) -> float:
 
 def _units(rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     """Return rows [N, D] at length 1 in float32, and which are finite and which not all zeros, bool [N]; else zeros."""
-    given = torch.from_numpy(np.ascontiguousarray(rows, np.float32 if rows.dtype == np.float32 else np.float64))
+    given = torch.from_numpy(np.require(rows, np.float32 if rows.dtype == np.float32 else np.float64, ["C", "W"]))
     top = given.abs().amax(1)
     finite, filled = torch.isfinite(top), top != 0
     good = (finite & filled)[:, None]

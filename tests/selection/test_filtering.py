@@ -158,11 +158,14 @@ def test_a_row_that_is_not_finite_is_refused_where_it_is_reached(cloud, block):
         diverse(vectors, order, 0.9, block=block)
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_memory_map_is_read_where_it_is_visited(cloud, tmp_path):
     vectors = cloud[0].astype(np.float32)
     vectors.tofile(tmp_path / "vectors.f32")
     mapped = np.memmap(tmp_path / "vectors.f32", np.float32, "r").reshape(2000, 8)
-    assert diverse(mapped, cloud[1], 0.9).kept.tolist() == diverse(vectors, cloud[1], 0.9).kept.tolist()
+    kept = diverse(vectors, cloud[1], 0.9).kept
+    assert diverse(mapped, cloud[1], 0.9).kept.tolist() == kept.tolist()
+    assert nearest(mapped, kept).place.tolist() == nearest(vectors, kept).place.tolist()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32])
