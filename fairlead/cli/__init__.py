@@ -34,7 +34,7 @@ _COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("export", "steps:export", _STEPS, "Merge adapters, change the number format, check the copy"),
     ("serve", "serve:serve", _LOOK, "Serve models and decoding methods to any OpenAI client"),
     ("chat", "chat:chat", _LOOK, "Talk to a model"),
-    ("data", "groups:data", _LOOK, "Check and show training data"),
+    ("data", "groups:data", _LOOK, "Check and show training data; say how much is enough"),
     ("harbor", "groups:harbor", _LOOK, "Look at Harbor, the small world with known facts"),
     ("verdicts", "verdicts:verdicts", _LOOK, "Make a leaderboard of files of judged pairs"),
     ("methods", "methods:methods", _LOOK, "List the methods, their fields and papers"),

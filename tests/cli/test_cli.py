@@ -16,7 +16,7 @@ from fairlead.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [name for name, *_ in cli._COMMANDS]
-INNER = ["harbor world", "harbor ship", "harbor show", "harbor score", "data check", "data show"]
+INNER = ["harbor world", "harbor ship", "harbor show", "harbor score", "data check", "data show", "data enough"]
 
 
 @pytest.fixture
