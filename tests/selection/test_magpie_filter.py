@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 import fairlead
 from fairlead.errors import DataError, UsageError
 from fairlead.records import Conversation
 from fairlead.selection.magpie_filter import FILTERS, mean_level
+from fairlead.steps.base import Context
+from fairlead.steps.select import Select
 from fairlead.verdicts import QUALITY
 
 ROWS = [
@@ -105,3 +110,20 @@ def test_levels_that_there_are_not_and_columns_that_are_missing_are_refused():
         fairlead.selector("magpie_filter", filter="pro6", difficulty=None)
     with pytest.raises(UsageError, match="keep"):
         fairlead.selector("magpie_filter", keep=0)
+
+
+def test_the_distance_may_come_from_the_step_that_looks_for_near_duplicates(tmp_path):
+    angles = np.radians([0, 10, 20, 90, 90, 180])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], 1).tolist()
+    rows = [("good", "hard", 0, 1, 0, 10 + i) for i in range(6)]
+    records = [replace(r, extra=r.extra | {"vector": v}) for r, v in zip(pool(rows), vectors, strict=True)]
+    fairlead.records.write(records, tmp_path / "pool.jsonl")
+    place = Context(tmp_path / "near", tmp_path / "answers.sqlite", quiet=True)
+    near = {"name": "near_duplicates", "by": "vectors", "embedding": "vector", "closer_than": 1e-6}
+    Select(near, str(tmp_path / "pool.jsonl"))(place)
+    left = fairlead.read(tmp_path / "near" / "records.jsonl")
+    assert [record.id for record in left] == ["r0", "r1", "r2", "r3", "r5"]
+    strict = fairlead.selector("magpie_filter", filter="pro3", distance="selection_score")(left)
+    assert [left[i].id for i in strict.indices] == ["r5", "r2", "r1", "r0"]
+    first = fairlead.selector("magpie_filter", filter="pro3", distance=None)(left)
+    assert [left[i].id for i in first.indices] == ["r5", "r3", "r2", "r1", "r0"]
