@@ -20,7 +20,7 @@ import numpy as np
 from fairlead.engines.embedding import Embedding
 from fairlead.records import Conversation
 from fairlead.selection.info_sampling import InfoSampling
-from fairlead.selection.pool import Pool
+from fairlead.selection.pool import Pool, text_of
 from fairlead.selection.random_sample import RandomSample
 
 CHOICES = {
@@ -59,8 +59,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("outputs", type=Path, help="AlpacaEval's outputs.jsonl.gz")
     parser.add_argument("--vectors", type=Path, required=True, help="folder in which vectors are kept")
+    parser.add_argument("--shortest", type=int, help="only so many records, those of the fewest characters")
     args = parser.parse_args()
-    pool = Pool(answers(args.outputs), vectors=args.vectors)
+    found = answers(args.outputs)
+    if args.shortest is not None:
+        found = sorted(found, key=lambda record: len(text_of(record)))[: args.shortest]
+    pool = Pool(found, vectors=args.vectors)
     before = time.process_time()
     vectors = pool.vectors(Embedding(), "all")
     print(f"{len(pool):,} answers embedded in {time.process_time() - before:.0f} CPU s (kept ones are only read)")

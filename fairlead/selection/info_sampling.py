@@ -82,7 +82,9 @@ class InfoSampling(Selector):
 
     def __post_init__(self) -> None:
         check_keep(self.keep, "info_sampling")
-        check_keep(self.dimensions, "info_sampling.dimensions")
+        if not self.dimensions > 0 or (self.dimensions >= 1 and self.dimensions % 1):
+            fix = "use a whole number of axes, or a share of the variance below 1"
+            raise UsageError(f"info_sampling.dimensions is {self.dimensions}", fix=fix)
         for name in ("components", "restarts"):
             if getattr(self, name) < 1:
                 raise UsageError(f"info_sampling.{name} is {getattr(self, name)}", fix="use 1 or more")
