@@ -55,10 +55,11 @@ def vector_pairs(vectors: np.ndarray, limit: float) -> Pairs:
             if column == start:
                 products.fill_diagonal_(-torch.inf)
             values = products.numpy()
-            _improve(best, who, start, column, values)
             _improve(best, who, column, start, values.T)
-            i, j = np.nonzero(values > 1 - limit / 2 - margin)
-            i, j = i + start, j + column
+            top = _improve(best, who, start, column, values)
+            close = np.flatnonzero(top > 1 - limit / 2 - margin)
+            i, j = np.nonzero(values[close] > 1 - limit / 2 - margin)
+            i, j = close[i] + start, j + column
             ahead = i < j
             i, j = i[ahead], j[ahead]
             near = _distances(vectors, i, j) < limit
@@ -121,12 +122,13 @@ def hashed_text_pairs(texts: Sequence[str], words: int, limit: float, hashes: in
     return _pairs([(pairs[:, 0], pairs[:, 1])], least)
 
 
-def _improve(best: np.ndarray, who: np.ndarray, start: int, column: int, values: np.ndarray) -> None:
-    """Take over what is nearer to rows from `start` on among columns from `column` on, in place."""
+def _improve(best: np.ndarray, who: np.ndarray, start: int, column: int, values: np.ndarray) -> np.ndarray:
+    """Take over what is nearer to rows from `start` on among columns from `column` on; return the highest per row."""
     where = values.argmax(1)
     top = values[np.arange(len(values)), where]
     better = np.flatnonzero(top > best[start : start + len(values)])
     best[start + better], who[start + better] = top[better], where[better] + column
+    return top
 
 
 def _distances(vectors: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
