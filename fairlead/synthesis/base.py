@@ -55,7 +55,8 @@ class Synthesizer(Protocol):
     example: ClassVar[Mapping[str, Any]]
     """Plain field values that build a working instance; docs and tests use it."""
     sources: ClassVar[tuple[str, ...]] = ()
-    """Fields that may name a file or a data set which the method reads beside the seeds: a recipe watches it."""
+    """Fields that may name a file or a data set which the method reads beside the seeds, or that are a mapping to such:
+    a recipe watches them."""
     sampling: Sampling
     """A field: how answers are drawn. Its `seed` is the seed of the whole method."""
 
