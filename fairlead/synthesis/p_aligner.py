@@ -259,7 +259,7 @@ class PAligner(Synthesizer):
     def _question(self, search: _Search) -> list[Any]:
         prompt, principle = search.tree.nodes[search.place].text, search.actions[search.action].content
         shown = texts.load("p_aligner", "rewrite").render(
-            prompt=prompt, history=history_of(search.seed.prompt), principle=principle
+            prompt=prompt, history=_history_of(search.seed.prompt), principle=principle
         )
         return [{"role": "user", "content": shown}]
 
@@ -314,7 +314,7 @@ class PAligner(Synthesizer):
         if error is not None:
             return Draft(seed.id, error=error)
         found = {
-            "history": history_of(seed.prompt),
+            "history": _history_of(seed.prompt),
             "category": seed.extra.get(self.category),
             "tree": search.tree.to_plain(),
             "contents": {title: principle.content for title, principle in search.actions.items()},
@@ -323,7 +323,7 @@ class PAligner(Synthesizer):
         return Draft(seed.id, found)
 
 
-def history_of(prompt: Any) -> list[dict[str, str]]:
+def _history_of(prompt: Any) -> list[dict[str, str]]:
     """Return the turns before the last user message."""
     return [] if isinstance(prompt, str) else [dict(turn) for turn in prompt[: max(last_user(prompt), 0)]]
 

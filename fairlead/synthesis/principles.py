@@ -13,7 +13,7 @@ import yaml
 from fairlead import fields
 from fairlead.errors import DataError, FairleadError, UsageError
 
-__all__ = ["DOMAINS", "OTHER", "Principle", "principles_for", "read_principles"]
+__all__ = ["DOMAINS", "OTHER", "Principle", "filled", "principles_for", "read_principles"]
 
 OTHER = "*"
 """The category that stands for all that have no line of their own."""

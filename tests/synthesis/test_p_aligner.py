@@ -21,6 +21,7 @@ from fairlead.synthesis.p_aligner import PAligner
 from fairlead.synthesis.principles import DOMAINS, Principle, principles_for, read_principles
 from fairlead.synthesis.rewrite_rows import added
 from fairlead.synthesis.rewrite_tree import Tree
+from fairlead.verdicts import read_label
 
 LETTERS = tuple(Principle(letter, f"add the letter {letter}") for letter in "ABC")
 TOY = {"principles": LETTERS, "responses": 1, "expand": "fixed", "markers": None, "template": "{{ prompt }}"}
@@ -318,6 +319,14 @@ def test_on_harbor_a_good_wish_wins():
     assert kept["manner"] > kept["brevity"]
     gain = sum(row["chosen_reward"] - row["source_reward"] for row in rows) / len(rows)
     assert gain > 0.3
+
+
+@pytest.mark.parametrize(
+    ("reply", "label"), [("Expl A is fine.\n\nFinal Verdict: [[B]]", "B>A"), ("x [[C]]", "A=B"), ("I think B", None)]
+)
+def test_verdicts_of_its_evaluation(reply, label):
+    """Read as the library reads all verdicts on pairs."""
+    assert read_label(reply).value == label
 
 
 def test_principles_of_a_file(tmp_path):
