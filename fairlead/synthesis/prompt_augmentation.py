@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -166,9 +166,9 @@ class PromptAugmentation(Synthesizer):
         """Return each prompt's complement, None where nothing came that can be used."""
         found: list[str | None] = [None] * len(seeds)
         waiting = [i for i, message in enumerate(messages) if message.strip()]
-        for how in attempts(writer, self.sampling, self.retries, self.sampling.temperature):
+        for how in attempts(writer, self.sampling, self.retries, 0.3):
             asked = [self._question(seeds[i], messages[i]) for i in waiting]
-            replies = writer.generate(asked, replace(how, n=1)) if asked else []
+            replies = writer.generate(asked, how) if asked else []
             for i, (reply, *_) in zip(waiting, replies, strict=True):
                 found[i] = self._usable(reply)
             waiting = [i for i in waiting if found[i] is None]
