@@ -47,25 +47,22 @@ def evidence(
     for name in recipes:
         find_recipe(name)
     pages = _pages(root)
-    all_rows: dict[str, list[str]] = {}
-    titles: dict[str, str] = {}
+    made: dict[str, list[str]] = {}
     good = True
-    for name in shipped_recipes():
+    for name in recipes or shipped_recipes():
         recipe = load(find_recipe(name))
-        if not recipe.expect:
-            continue
-        titles[name] = recipe.title
-        if recipes and name not in recipes:
-            all_rows[name] = _earlier(pages, name)
-        else:
-            all_rows[name], held = _row(name, recipe, out / name, pages)
+        if recipe.expect:
+            made[name], held = _row(name, recipe, out / name, pages)
             good = good and held
+    # Read again: recipes take minutes, in which somebody may have added one or edited the pages.
+    pages = _pages(root)
+    titles = {name: recipe.title for name in shipped_recipes() if (recipe := load(find_recipe(name))).expect}
+    rows = {name: made[name] if name in made else _earlier(pages, name) for name in titles}
     tables = {
-        _SUMMARY: [_summary(name, titles[name], rows) for name, rows in all_rows.items() if rows],
-        _FULL: [line for lines in all_rows.values() for line in lines],
+        _SUMMARY: [_summary(name, titles[name], lines) for name, lines in rows.items() if lines],
+        _FULL: [line for lines in rows.values() for line in lines],
     }
-    # Read again: a recipe takes minutes, in which somebody may have edited the pages.
-    for page, text in _pages(root).items():
+    for page, text in pages.items():
         before, _, rest = text.partition(_START)
         name = page.relative_to(root).as_posix()
         table = "\n".join([_HEADS[name], *tables[name]])
