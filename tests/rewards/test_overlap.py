@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from fairlead.rewards.overlap import lcs_f, rouge_l
+from fairlead.rewards.overlap import first_alike, lcs_f, rouge_l
 
 SEA, COPPER = "Write a short poem about the sea.", "List three uses of copper."
 
@@ -43,3 +43,13 @@ def test_it_is_the_longest_common_subsequence():
 def test_capitals_and_marks_do_not_count_and_nothing_is_like_nothing():
     assert rouge_l("Name THREE ports!", "name three ports") == 1
     assert rouge_l("", "") == rouge_l("...", "a") == 0
+
+
+def test_the_first_text_that_is_alike():
+    rng = random.Random(1)
+    texts = ["".join(rng.choices("abcd", k=rng.randint(1, 9))) for _ in range(60)]
+    for above in (0.3, 0.7, 0.99):
+        for text in texts[:20]:
+            exact = [value for other in texts[20:] if (value := lcs_f(text, other)) > above]
+            assert first_alike(text, texts[20:], above) == (exact[0] if exact else 0)
+    assert first_alike("", ["", "a"], 0.1) == 0
