@@ -13,6 +13,7 @@ from fairlead.engines.base import Completion, Sampling
 from fairlead.errors import DataError, EngineError, UsageError
 from fairlead.records import PromptOnly
 from fairlead.rewards.base import Rewards
+from fairlead.steps.rows import append_rows
 from fairlead.synthesis.base import Draft, drafts_of, rows_of
 from fairlead.synthesis.codeclm import CodecLM
 from fairlead.synthesis.codeclm_metadata import mixed
@@ -269,6 +270,17 @@ def test_metadata_is_mixed_and_shared_out():
     assert len(list(rows_of(method(rows="metadata", n_metadata=1), drafts, fewer))) == 1
     assert fewer == {"dropped_beyond_n_metadata": 1}
     assert len(list(rows_of(method(rows="metadata"), drafts, Counter()))) == 2
+
+
+def test_metadata_rows_are_the_seeds_of_a_second_step(tmp_path):
+    one = method(rows="metadata", n_metadata=3, total=4)
+    append_rows(tmp_path / "metadata.jsonl", one({"strong": strong()}, [seed("a"), seed("b", "how do I row?")]))
+    seeds = fairlead.read(tmp_path / "metadata.jsonl", kind="prompt")
+    again = strong()
+    drafts = list(drafts_of(method(theta=-1), {"strong": again, "target": Model("target")}, list(seeds)))
+    assert [draft.found["use_case"] for draft in drafts] == ["sailing"] * 3
+    assert [len(draft.found["chains"]) for draft in drafts] == [2, 1, 1]
+    assert again.calls["ENCODE"] == 0
 
 
 def test_mixing_ends_where_there_is_nothing_new():
