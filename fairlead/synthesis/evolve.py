@@ -69,7 +69,7 @@ class _Chain:
 
 @dataclass(frozen=True)
 class Evolve(Synthesizer):
-    """All versions of a seed as conversations, each with a column `label`: its score among them."""
+    """All versions of a seed as conversations, each with a column `evolved_score`: its score among them."""
 
     axis: Axis = "complexity"
     """Whether instructions are made harder or answers better."""
@@ -253,7 +253,7 @@ class Evolve(Synthesizer):
                     "parent": draft.parent,
                     "prompt": _user(version["instruction"]),
                     "completion": [{"role": "assistant", "content": version["answer"]}],
-                    "label": score,
+                    "evolved_score": score,
                     "version": k,
                     "evolved_by": version["method"],
                 }

@@ -57,7 +57,7 @@ def test_instructions_are_evolved_one_after_the_other_and_answered():
     assert asked == ["ask", "ask+", "ask++", "ask+++"]
     said = [row["completion"][0]["content"] for row in rows]
     assert said == ["say", "answer to ask+", "answer to ask++", "answer to ask+++"]
-    assert [row["label"] for row in rows] == [1, 2, 3, 4]
+    assert [row["evolved_score"] for row in rows] == [1, 2, 3, 4]
     ways = [row["evolved_by"] for row in rows]
     assert ways[0] is None
     assert len({*ways[1:]}) == 3
@@ -112,7 +112,7 @@ def test_a_reward_scores_in_the_judges_stead():
     asked = Conversation("s", ({"role": "user", "content": "what is 2 plus 1?"},), "the answer is 4.")
     hand = Hand(writes=["the answer is 3."])
     rows, counts, _ = made(hand, [asked], axis="quality", steps=1, reward={"name": "harbor", "axis": "right"})
-    assert [row["label"] for row in rows] == [0, 1]
+    assert [row["evolved_score"] for row in rows] == [0, 1]
     rows, counts, _ = made(axis="quality", reward="harbor")
     assert not rows
     assert counts["dropped_unscored"] == 4
