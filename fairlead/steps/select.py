@@ -99,9 +99,8 @@ class Select:
         ]
         write_rows(context.folder / "records.jsonl", rows)
         metrics = {"pool": float(len(found)), "rows": float(len(rows)), "share": len(rows) / len(found)}
-        return Outcome(
-            {"records": "records.jsonl", "reports": "."}, {**metrics, **selection.metrics}, tuple(report.notes)
-        )
+        notes = tuple(f"selection: {note}" for note in report.notes)
+        return Outcome({"records": "records.jsonl", "reports": "."}, {**metrics, **selection.metrics}, notes)
 
 
 def _report(found: Any, selection: Selection) -> Report:
@@ -110,6 +109,7 @@ def _report(found: Any, selection: Selection) -> Report:
 
     from fairlead.estimates import estimate_mean
     from fairlead.evaluation.base import Report
+    from fairlead.figures import distribution
     from fairlead.selection.pool import text_of
 
     columns: dict[str, Any] = {
@@ -117,12 +117,16 @@ def _report(found: Any, selection: Selection) -> Report:
         "characters": np.array([float(len(text_of(record))) for record in found]),
         **{name: np.array(values, float) for name, values in selection.columns.items() if _are_numbers(values)},
     }
-    kept = selection.indices
+    kept, scores = selection.indices, selection.scores
     summary = {
         "pool": {name: estimate_mean(values) for name, values in columns.items()},
         "kept": {name: estimate_mean(values[kept]) for name, values in columns.items()},
     }
-    return Report(summary, list(_table(found, selection)), dict(selection.figures))
+    parts = {
+        name: [v for v in values.tolist() if v == v] for name, values in (("pool", scores), ("kept", scores[kept]))
+    }
+    figures = {"score": distribution(parts, label="score", unit="records")} if parts["pool"] else {}
+    return Report(summary, list(_table(found, selection)), figures | dict(selection.figures))
 
 
 def _table(found: Any, selection: Selection) -> Iterator[dict[str, Any]]:
