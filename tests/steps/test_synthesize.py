@@ -92,8 +92,6 @@ sys.path.insert(0, sys.argv[3])
 from echo_synthesizer import Echo
 from fairlead.engines.base import Sampling
 from fairlead.steps import synthesize
-from fairlead.recipe.identity import identify
-from fairlead.recipe.plan import PlannedStep
 from fairlead.steps.base import Context
 
 folder, last = Path(sys.argv[1]), int(sys.argv[2])

@@ -11,6 +11,9 @@ import pytest
 from fairlead.engines.base import Completion, FinishReason, Sampling
 from fairlead.errors import DataError, UnknownNameError, UsageError
 from fairlead.rewards.overlap import rouge_l
+from fairlead.steps.base import Context
+from fairlead.steps.rows import read_rows
+from fairlead.steps.synthesize import Synthesize
 from fairlead.synthesis.base import Draft, blank_seeds, drafts_of, rows_of
 from fairlead.synthesis.i_sheep import ISheep
 from fairlead.synthesis.task_rules import INSTRUCTION_RULES, OUTPUT_RULES, Task, first_broken
@@ -188,6 +191,24 @@ def test_cut_answers_are_told(tasks):
     method = ISheep(tasks=tasks)
     list(rows_of(method, list(drafts_of(method, {"model": Cut()}, blank_seeds(1))), counts))
     assert counts["answers_cut_at_limit"] == 2
+
+
+def test_a_later_step_leaves_out_what_an_earlier_one_made(tmp_path):
+    sheep = {"name": "i_sheep", "write": "opening", "novelty": 0.99, "assess": "none", "sampling": {"max_tokens": 40},
+             "answering": {"max_tokens": 8}}  # fmt: skip
+    models = {"model": "harbor:base-300k"}
+    found = []
+    for name, known, count in (("made", None, 5), ("more", str(tmp_path / "made/records.jsonl"), 10)):
+        (tmp_path / name).mkdir()
+        step = Synthesize(sheep | {"known": known}, models, count=count)
+        assert [use.value for use in step.uses() if use.role == "data"] == [known] * (known is not None)
+        outcome = step(Context(tmp_path / name, tmp_path / "answers.sqlite", quiet=True))
+        found.append([row["instruction"] for row in read_rows(tmp_path / name / "records.jsonl")])
+    made, more = found
+    assert made
+    assert more
+    assert not {*made} & {*more}
+    assert outcome.metrics["dropped_as_known"] >= len(made)
 
 
 @pytest.mark.parametrize(
