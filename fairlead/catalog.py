@@ -68,6 +68,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("weak_labels", "synthesizer", "fairlead.synthesis.weak_labels:WeakLabels", "2312.09390", "soft or hard labels of a weak supervisor, from its log-probs of the label words"),
     Entry("deita_scores", "synthesizer", "fairlead.synthesis.deita_scores:DeitaScores", "2312.15685", "complexity of instructions and quality of answers, from a scorer's chances of six digits"),
     Entry("deita_examples", "synthesizer", "fairlead.synthesis.deita_examples:DeitaExamples", "2312.15685", "what a scorer of complexity or quality is trained on, from labelled conversations"),
+    Entry("evolve", "synthesizer", "fairlead.synthesis.evolve:Evolve", "2312.15685", "instructions made harder or answers made better step by step, all versions of a seed scored together"),
     Entry("constitutional", "synthesizer", "fairlead.synthesis.constitutional:Constitutional", "2212.08073", "answers that a model itself critiques and revises along the principles of a constitution"),
     Entry("ai_preferences", "synthesizer", "fairlead.synthesis.ai_preferences:AIPreferences", "2212.08073", "pairs with soft labels: which answer is better after a principle, from a judge's log-probs"),
     Entry("wildfeedback", "synthesizer", "fairlead.synthesis.wildfeedback:WildFeedback", "2408.15549", "pairs, checklists or thumbs out of chats in which users react to answers"),
