@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from known_scores import mean, scores
 
@@ -15,6 +16,7 @@ import fairlead
 from fairlead.engines.base import Completion
 from fairlead.errors import DataError, EngineError, UnknownNameError, UsageError
 from fairlead.evaluation.preferences.agreement import cohen_kappa
+from fairlead.evaluation.win_rate import WinRate
 from fairlead.records import Conversation
 from fairlead.synthesis.base import drafts_of, rows_of
 from fairlead.synthesis.feedback_pairs import held_out, leaks, two_orders
@@ -126,6 +128,13 @@ def test_a_blank_message_and_a_first_message_make_no_case():
 def test_agreement_of_a_labeller_with_people():
     human, model = ([int(digit) for digit in text] for text in ("1110000010", "1100001010"))
     assert cohen_kappa(human, model) == pytest.approx(0.583333, abs=1e-6)
+
+
+def test_win_rates_over_the_papers_number_of_items():
+    points = np.repeat([1.0, 0.5, 0.0], [245, 95, 200])
+    found = WinRate(baseline="base", reward="harbor")._summary(points[:, None], points[:, None])
+    assert found["wins"].value == pytest.approx(0.453704, abs=1e-6)
+    assert found["rate"].value == pytest.approx(0.541667, abs=1e-6)
 
 
 @pytest.mark.parametrize(
