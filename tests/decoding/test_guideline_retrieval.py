@@ -92,5 +92,5 @@ def test_what_an_embedder_needs(monkeypatch, tmp_path):
     with pytest.raises(ModelError, match="sentence-embedding"):
         Embedded(LIBRARY, str(tmp_path / "nothing"))
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(MissingExtraError, match=r"fairlead\[embeddings\]"):
+    with pytest.raises(MissingExtraError, match=r"fairlead\[embed\]"):
         Embedded(LIBRARY, "any")
