@@ -97,7 +97,7 @@ def diverse(
     blank: list[int] = []
     visited = 0
     while visited < len(rows) and len(kept) < at_most:
-        part = rows[visited : visited + min(block, max(_FEWEST, len(kept) // 4))]
+        part = rows[visited : visited + min(block, max(_FEWEST, len(kept) // 8))]
         accepted, flat, broken = run.accept(part, at_most - len(kept))
         seen = int(accepted[-1]) + 1 if len(kept) + len(accepted) == at_most else len(part)
         if (broken < seen).any():
@@ -178,11 +178,10 @@ class _Run:
             if not len(alive):
                 break
             filled_part = chunk[: len(self._rows) - k * _CHUNK]
-            near = self._near_any(queries[torch.from_numpy(alive).to(queries.device)], filled_part, rows[alive], k)
+            near = self._near_any(_taken(queries, alive), filled_part, rows[alive], k)
             alive = alive[~near]
-        part = queries[torch.from_numpy(alive).to(queries.device)]
-        accepted = alive[_greedy(self._near_each_other(part, rows[alive]), at_most)]
-        self._keep(queries[torch.from_numpy(accepted).to(queries.device)], rows[accepted])
+        accepted = alive[_greedy(self._near_each_other(_taken(queries, alive), rows[alive]), at_most)]
+        self._keep(_taken(queries, accepted), rows[accepted])
         return accepted, np.flatnonzero(finite & ~filled), np.flatnonzero(~finite)
 
     def _near_any(self, queries: torch.Tensor, chunk: torch.Tensor, rows: np.ndarray, k: int) -> np.ndarray:
@@ -234,6 +233,11 @@ class _Run:
             self._chunks[k][used : used + count] = queries[done : done + count]
             self._rows += rows[done : done + count].tolist()
             done += count
+
+
+def _taken(rows: torch.Tensor, places: np.ndarray) -> torch.Tensor:
+    """Return some rows in order; all of them are not copied."""
+    return rows if len(places) == len(rows) else rows[torch.from_numpy(places).to(rows.device)]
 
 
 def _greedy(near: np.ndarray, at_most: int) -> np.ndarray:
