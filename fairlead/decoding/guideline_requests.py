@@ -11,10 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
 
 import numpy as np
-import yaml
 from rapidfuzz import process
 from rapidfuzz.distance import Indel
 
@@ -22,6 +20,7 @@ from fairlead import prompts as texts
 from fairlead.decoding.guideline_library import words_of
 from fairlead.engines.base import Engine, Sampling
 from fairlead.errors import UsageError
+from fairlead.prompts import read_yaml
 
 __all__ = ["RequestWriting", "Risk", "WrittenRequest", "risks", "write_requests"]
 
@@ -84,8 +83,8 @@ class RequestWriting:
 @cache
 def risks() -> tuple[Risk, ...]:
     """Return the fourteen kinds of risk of the paper, with examples of our own."""
-    text = resources.files("fairlead.prompts").joinpath("guidelines", "risks.yaml").read_text(encoding="utf-8")
-    return tuple(Risk(entry["type"], entry["about"], tuple(entry["requests"])) for entry in yaml.safe_load(text))
+    entries = read_yaml("guidelines/risks.yaml")
+    return tuple(Risk(entry["type"], entry["about"], tuple(entry["requests"])) for entry in entries)
 
 
 def write_requests(

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fairlead import fields
+from fairlead import fields, prompts
 from fairlead.errors import UnknownNameError, UsageError
 from fairlead.messages import Message
 
@@ -132,8 +132,6 @@ def read_yaml(folder: str, name: str) -> tuple[str, Mapping[str, Any]]:
     Raises:
         UnknownNameError, UsageError: no such file, or one that is no mapping.
     """
-    import yaml
-
     shipped = {
         entry.name.removesuffix(_SUFFIXES[0]): entry
         for entry in resources.files("fairlead.prompts").joinpath("urial", folder).iterdir()
@@ -141,11 +139,7 @@ def read_yaml(folder: str, name: str) -> tuple[str, Mapping[str, Any]]:
     own = Path(name).expanduser() if name.endswith(_SUFFIXES) else None
     if own is None and name not in shipped:
         raise UnknownNameError(folder.removesuffix("s"), name, shipped)
-    try:
-        values = yaml.safe_load((own or shipped[name]).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        first = str(error).splitlines()[0]
-        raise UsageError(f"cannot be read: {first}", place=name, fix="give the path of a YAML file") from error
+    values = prompts.read_yaml(f"urial/{folder}/{name}{_SUFFIXES[0]}", None if own is None else name)
     if not isinstance(values, dict):
         raise UsageError(f"holds {type(values).__name__}", place=name, fix="write a mapping of keys and texts")
     return name, values

@@ -18,6 +18,7 @@ from fairlead.evaluation.pairs import framed
 from fairlead.evaluation.principles import both_orders, decide
 from fairlead.evaluation.samples import value
 from fairlead.messages import Prompt
+from fairlead.prompts import read_yaml
 
 __all__ = ["Asking", "Opinions", "PairOf", "of_policy", "of_reward", "pairs_of_preferences", "principles_named"]
 
@@ -109,17 +110,7 @@ def principles_named(principles: str | Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_file(path: str) -> dict[str, Any]:
     """Return principles from the shipped file `general`, or from a YAML file of name: sentence."""
-    from importlib import resources
-    from pathlib import Path
-
-    import yaml
-
-    place = resources.files("fairlead.prompts").joinpath("discretion", f"{_SHIPPED}.yaml")
-    try:
-        values = yaml.safe_load((place if path == _SHIPPED else Path(path).expanduser()).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        what = f"cannot be read: {str(error).splitlines()[0]}"
-        raise UsageError(what, place=path, fix=f"give the path of a YAML file, or {_SHIPPED!r}") from error
+    values = read_yaml(f"discretion/{_SHIPPED}.yaml", None if path == _SHIPPED else path)
     if not isinstance(values, dict):
         raise UsageError(f"holds {type(values).__name__}", place=path, fix="write lines of `name: sentence`")
     return values

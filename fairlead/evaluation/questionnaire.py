@@ -17,11 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
 from fairlead.errors import UnknownNameError, UsageError
+from fairlead.prompts import read_yaml
 
 __all__ = ["Item", "Questionnaire", "file_named", "keys", "load_questionnaire", "read_questionnaire"]
 
@@ -132,7 +131,7 @@ def read_questionnaire(source: str | Mapping[str, Any]) -> dict[str, Any]:
 
 def keys() -> dict[str, dict[str, Any]]:
     """Return the shipped keys by name: which items, by number from 1, belong to which dimension."""
-    return _yaml(resources.files("fairlead.prompts").joinpath("questionnaires", "keys.yaml"), "keys")
+    return read_yaml("questionnaires/keys.yaml")
 
 
 def file_named(source: Any) -> str | None:
@@ -141,23 +140,12 @@ def file_named(source: Any) -> str | None:
 
 
 def _read(source: str) -> dict[str, Any]:
-    if source in _SHIPPED:
-        return _yaml(resources.files("fairlead.prompts").joinpath("questionnaires", f"{source}.yaml"), source)
-    if not source.endswith((".yaml", ".yml")):
+    shipped = source in _SHIPPED
+    if not shipped and not source.endswith((".yaml", ".yml")):
         raise UnknownNameError("questionnaire", source, _SHIPPED, place="questionnaire")
-    return _yaml(Path(source).expanduser(), source)
-
-
-def _yaml(path: Any, place: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        what = f"cannot be read: {str(error).splitlines()[0]}"
-        raise UsageError(what, place=place, fix="give the path of a YAML file") from error
+    values = read_yaml(f"questionnaires/{source}.yaml", None if shipped else source)
     if not isinstance(values, dict):
-        raise UsageError(f"holds {type(values).__name__}", place=place, fix="write a mapping")
+        raise UsageError(f"holds {type(values).__name__}", place=source, fix="write a mapping")
     return values
 
 

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from fairlead.errors import UnknownNameError, UsageError
+from fairlead.prompts import read_yaml
 
 __all__ = ["Scene", "load_scenes", "scenes_file"]
 
@@ -95,18 +94,10 @@ def scenes_file(source: Any) -> str | None:
 
 
 def _read(source: str) -> Mapping[str, Any]:
-    import yaml
-
     shipped = source in _SHIPPED
     if not shipped and not source.endswith((".yaml", ".yml")):
         raise UnknownNameError("scenes", source, _SHIPPED, place="templates")
-    room = resources.files("fairlead.prompts").joinpath("bias", f"{source}.yaml")
-    path = room if shipped else Path(source).expanduser()
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        what = f"cannot be read: {str(error).splitlines()[0]}"
-        raise UsageError(what, place=source, fix="give the path of a YAML file") from error
+    values = read_yaml(f"bias/{source}.yaml", None if shipped else source)
     if not isinstance(values, dict):
         raise UsageError(f"holds {type(values).__name__}", place=source, fix="write a mapping")
     return values

@@ -7,18 +7,22 @@ load("rewriter", "complement", "{{ prompt }}")       # or the text itself
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from fairlead.errors import UnknownNameError, UsageError
+from fairlead import fields
+from fairlead.errors import DataError, FairleadError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["PromptText", "file_of", "load"]
+__all__ = ["PromptText", "file_of", "load", "read_entries", "read_yaml"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -94,3 +98,53 @@ def _compiled(source: str, place: str) -> Template:
     except jinja2.TemplateSyntaxError as error:
         fix = "mend the Jinja text"
         raise UsageError(f"line {error.lineno}: {error.message}", place=place, fix=fix) from error
+
+
+def read_yaml(shipped: str, own: str | None = None) -> Any:
+    """Return what a YAML file holds: one of the files shipped beside the texts, or a user's.
+
+    Args:
+        shipped: its path below this folder, such as `bias/people.yaml`.
+        own: the path of the user's file; None for the shipped one.
+
+    Raises:
+        UsageError: a file that cannot be read.
+    """
+    import yaml
+
+    file = resources.files("fairlead.prompts").joinpath(shipped) if own is None else Path(own).expanduser()
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        what = f"cannot be read: {str(error).splitlines()[0]}"
+        raise UsageError(what, place=own or shipped, fix="give the path of a YAML file") from error
+
+
+def read_entries(entry: type[T], shipped: str, own: str | None = None, *, called: str) -> tuple[T, ...]:
+    """Return the entries of a YAML list of mappings, each as the dataclass that it describes.
+
+    Args:
+        entry: the dataclass.
+        shipped, own: as in `read_yaml`.
+        called: what one entry is called, for errors.
+
+    Raises:
+        UsageError: a file that cannot be read.
+        DataError: one that is no list of mappings, or an entry that is not what the dataclass takes.
+    """
+    rows, place = read_yaml(shipped, own), own or shipped
+    names = [field.name for field in fields.describe(entry)]
+    if not isinstance(rows, list) or not rows:
+        raise DataError(
+            f"holds no list of {called}s", place=place, fix=f"write a list of mappings of {', '.join(names)}"
+        )
+    found = []
+    for number, row in enumerate(rows, 1):
+        at = f"{place}, {called} {number}"
+        if not isinstance(row, Mapping):
+            raise DataError(f"is {row!r}", place=at, fix=f"write a mapping of {', '.join(names)}")
+        try:
+            found.append(fields.build(entry, row, owner=f"a {called}", place=at))
+        except FairleadError as error:
+            raise DataError(error.what, place=at, fix=error.fix) from error
+    return tuple(found)

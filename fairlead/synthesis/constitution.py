@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
-from typing import Any
 
-import yaml
-
-from fairlead import fields
-from fairlead.errors import DataError, FairleadError, UsageError
+from fairlead.errors import UsageError
+from fairlead.prompts import read_entries
 
 __all__ = ["Article", "check_articles", "drawn", "read_constitution"]
-
-_SHIPPED = "constitutional/principles.yaml"
 
 
 @dataclass(frozen=True)
@@ -50,24 +43,7 @@ def read_constitution(path: str | None = None) -> tuple[Article, ...]:
         UsageError: a file that cannot be read.
         DataError: anything in it that is no principle.
     """
-    place = path or _SHIPPED
-    try:
-        file = resources.files("fairlead.prompts").joinpath(place) if path is None else Path(path).expanduser()
-        rows = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"principles cannot be read: {error}", place=place, fix="give a YAML list") from error
-    if not isinstance(rows, list) or not rows:
-        raise DataError("holds no list of principles", place=place, fix='write "- title: ..." and "  critique: ..."')
-    return tuple(_article(row, f"{place}, principle {number}") for number, row in enumerate(rows, 1))
-
-
-def _article(row: Any, place: str) -> Article:
-    if not isinstance(row, Mapping):
-        raise DataError(f"is {row!r}", place=place, fix="write a mapping of title, critique, revision and judge")
-    try:
-        return fields.build(Article, row, owner="a principle", place=place)
-    except FairleadError as error:
-        raise DataError(error.what, place=place, fix=error.fix) from error
+    return read_entries(Article, "constitutional/principles.yaml", path, called="principle")
 
 
 def check_articles(articles: Sequence[Article], needed: Sequence[str], owner: str) -> None:

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
-from typing import Any
 
-import yaml
-
-from fairlead import fields
-from fairlead.errors import DataError, FairleadError, UsageError
+from fairlead.errors import UsageError
+from fairlead.prompts import read_entries
 
 __all__ = ["DOMAINS", "OTHER", "Principle", "filled", "principles_for", "read_principles"]
 
@@ -79,22 +74,4 @@ def read_principles(path: str | None = None) -> tuple[Principle, ...]:
         UsageError: a file that cannot be read.
         DataError: anything in it that is no principle.
     """
-    place = path or "p_aligner/principles.yaml"
-    try:
-        shipped = resources.files("fairlead.prompts").joinpath(place)
-        text = (shipped if path is None else Path(path).expanduser()).read_text(encoding="utf-8")
-        rows = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"principles cannot be read: {error}", place=place, fix="give a YAML list") from error
-    if not isinstance(rows, list) or not rows:
-        raise DataError("holds no list of principles", place=place, fix='write "- title: ..." and "  content: ..."')
-    return tuple(_principle(row, f"{place}, principle {number}") for number, row in enumerate(rows, 1))
-
-
-def _principle(row: Any, place: str) -> Principle:
-    if not isinstance(row, Mapping):
-        raise DataError(f"is {row!r}", place=place, fix="write a mapping of title, content, domain and texts")
-    try:
-        return fields.build(Principle, row, owner="a principle", place=place)
-    except FairleadError as error:
-        raise DataError(error.what, place=place, fix=error.fix) from error
+    return read_entries(Principle, "p_aligner/principles.yaml", path, called="principle")
