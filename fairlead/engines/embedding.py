@@ -196,7 +196,10 @@ class _Sentences:
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Return the tokens of each text."""
-        return [len(ids) for ids in self._model.tokenizer(list(texts), truncation=False)["input_ids"]]
+        from fairlead import models
+
+        with models.quiet():  # texts that are longer than what the model reads are what is asked for
+            return [len(ids) for ids in self._model.tokenizer(list(texts), truncation=False)["input_ids"]]
 
 
 class _Hidden:

@@ -145,11 +145,11 @@ def draft_on_ray(
         total: dict[str, Spent] = {}
         try:
             for batch in made.iter_batches(batch_size=None):
-                for stopped in filter(None, batch["error"]):
-                    raise pickle.loads(stopped)
                 keys = {int(i): str(key) for i, key in zip(batch["index"], batch["key"], strict=True)}
                 total = _summed(total, [json.loads(text) for text in batch["spent"] if text])
                 yield keys, [json.loads(text) for text in batch["draft"] if text], total
+                for stopped in filter(None, batch["error"]):
+                    raise pickle.loads(stopped)
         except RayError as error:
             what = f"Ray stopped: {str(error).strip().splitlines()[-1]}"
             raise EngineError(what, fix="what was drafted is kept: start again") from error
@@ -162,7 +162,6 @@ def _cluster(ray: Any, address: str | None, workers: int) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = address or os.environ.get("RAY_ADDRESS")
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:

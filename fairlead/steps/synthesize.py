@@ -197,5 +197,5 @@ def _notes(drafts: Sequence[Draft], counts: Counter[str]) -> tuple[str, ...]:
     left_out = ", ".join(f"{number} rows {name.replace('_', ' ')}" for name, number in dropped.items())
     failed = [f"{count} of {len(drafts)} seeds failed: {error}" for error, count in errors.most_common()]
     if any(draft.failed for draft in drafts):
-        failed.append("--force asks again for seeds at which an engine failed; answers so far are kept")
+        failed.append("to ask again for seeds at which an engine failed, delete step.json of this step and run again")
     return (*failed, *([f"left out: {left_out}"] if left_out else []))

@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from echo_synthesizer import Echo
+from echo_synthesizer import Echo, Parrot
 
 from fairlead import read
 from fairlead.engines.base import Sampling
-from fairlead.errors import DataError, UnknownNameError, UsageError
+from fairlead.errors import DataError, EngineError, UnknownNameError, UsageError
 from fairlead.recipe.identity import identify
 from fairlead.recipe.plan import PlannedStep
+from fairlead.steps import drafting
 from fairlead.steps.base import Context
 from fairlead.steps.synthesize import Synthesize
 
@@ -89,7 +90,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from echo_synthesizer import Echo
+from echo_synthesizer import Echo, Parrot
 from fairlead.engines.base import Sampling
 from fairlead.steps import synthesize
 from fairlead.steps.base import Context
@@ -174,3 +175,27 @@ def test_files_that_a_method_reads_are_inputs(tmp_path):
     before = identify([PlannedStep("a", "synthesize", step, "here")])["a"].fingerprint
     (tmp_path / "p.yaml").write_text("- {title: kind, texts: ['be good. {{ prompt }}']}\n")
     assert identify([PlannedStep("a", "synthesize", step, "here")])["a"].fingerprint != before
+
+
+def test_seeds_at_which_an_engine_failed_are_asked_for_again_alone(tmp_path, monkeypatch):
+    class Moody(Parrot):
+        words = ("storm",)
+
+        def generate(self, prompts, sampling):
+            if any(word in prompt for prompt in prompts for word in self.words):
+                raise EngineError("out of order")
+            return super().generate(prompts, sampling)
+
+    engine = Moody()
+    monkeypatch.setattr(drafting, "open_engine", lambda model, dtype: engine)
+    (tmp_path / "p.jsonl").write_text("".join(f'{{"id": "{p}", "prompt": "{p}"}}\n' for p in ("one", "storm", "two")))
+    step, place = Synthesize(ECHO, MODELS, str(tmp_path / "p.jsonl")), context(tmp_path / "step")
+    first = step(place)
+    assert first.metrics["failed"] == 1
+    assert first.notes[0] == "1 of 3 seeds failed: an engine failed: out of order"
+    assert "delete step.json" in first.notes[1]
+    engine.words, engine.asked = (), 0
+    again = step(place)
+    assert engine.asked == 1
+    assert again.metrics["rows"] == 6
+    assert "failed" not in again.metrics
