@@ -24,7 +24,7 @@ SOURCES = [*MODULES, *(p for room in ("benchmarks", "docs", "examples", "tests")
 STAGES = ("decoding", "evaluation", "selection", "synthesis", "training")
 FLOORS = (
     ("errors", "fields", "catalog", "messages", "rewrites", "prompts", "estimates", "figures", "plateau", "verdicts"),
-    ("harbor",),
+    ("harbor", "theory"),
     ("records", "render", "models"),
     ("forward",),
     ("engines",),
