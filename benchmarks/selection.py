@@ -1,6 +1,7 @@
 """Score-first diverse selection beside the row-by-row form that defines it: CPU seconds, and whether rows are the same.
 
     OMP_NUM_THREADS=1 python benchmarks/selection.py [--rows 20000] [--keep 2000] [--directions 20000] [--lean]
+        [--repeat 9]
     OMP_NUM_THREADS=2 python benchmarks/selection.py --large [--rows 1000000] [--keep 10000]
     OMP_NUM_THREADS=1 python benchmarks/selection.py --passes [--rows 100000]
 
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int)
     parser.add_argument("--keep", type=int)
     parser.add_argument("--directions", type=int, default=DIRECTIONS)
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--lean", action="store_true")
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--passes", action="store_true")
@@ -48,15 +49,22 @@ def main() -> None:
 
 
 def beside(rows: int, keep: int | None, directions: int, repeat: int, other) -> None:
-    """Both forms on the same cloud."""
+    """Both forms on the same cloud, in turns; medians, and the least and most of the ratios of two that ran in turn."""
     vectors, order = np.concatenate(list(cloud(rows, directions))), scores(rows)
+    wide = vectors.astype(np.float64)
     diverse(vectors[:2000], np.arange(2000))
-    spent, found = min((timed(lambda: diverse(vectors, order, keep=keep)) for _ in range(repeat)), key=lambda t: t[0])
-    plain, expected = timed(lambda: row_by_row(vectors.astype(np.float64), order, keep, other))
-    same = found.kept.tolist() == expected
-    print(f"{rows:,} rows, keep {keep or 'all'}: {len(found.kept):,} kept of {found.visited:,} visited, same {same}")
-    print(f"row by row ({other.__name__}) {plain:.2f} s, Fairlead {spent:.3f} s, ratio {plain / spent:.0f}")
-    assert same
+    ours, theirs = [], []
+    for _ in range(repeat):
+        plain, expected = timed(lambda: row_by_row(wide, order, keep, other))
+        spent, found = timed(lambda: diverse(vectors, order, keep=keep))
+        assert found.kept.tolist() == expected
+        ours.append(spent)
+        theirs.append(plain)
+    print(f"{rows:,} rows, keep {keep or 'all'}: {len(found.kept):,} kept of {found.visited:,} visited, the same rows")
+    ratios = np.divide(theirs, ours)
+    spread = f"{ratios.min():.0f} to {ratios.max():.0f} in {repeat}"
+    plain, spent = np.median(theirs), np.median(ours)
+    print(f"row by row ({other.__name__}) {plain:.2f} s, Fairlead {spent:.4f} s, ratio {plain / spent:.0f} ({spread})")
 
 
 def large(rows: int, keep: int) -> None:

@@ -5,13 +5,16 @@
 
 The filter of Liu et al. 2023 (arXiv 2312.15685, section 3.3): a row is left out when its cosine to any kept row is
 above `max_similarity`, and a row that was left out itself rejects nobody. By definition one row after the other; here
-a block of rows at once is held against the kept ones and then among itself by matrix products. A product whose rounding
-could matter (in float32 or bfloat16, by a bound that holds for any order of summation) is made again in float64 from
-the rows as they were given, so that every block size, number of threads, device and first pass keeps the same rows.
+a block of rows at once is held against the kept ones and then among itself by matrix products. Long rows are folded
+first: a share of their numbers and, as one more, the length of the rest, so that the product of two is never below
+their cosine (Cauchy and Schwarz); it clears most pairs. A product that does not, or whose rounding could matter (in
+float32 or bfloat16, by a bound that holds for any order of summation), is made again in float64 from the rows as they
+were given, so that every block size, number of threads, device and first pass keeps the same rows.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,10 +33,19 @@ FirstPass: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 _CHUNK = 4096
 """Kept rows that one product goes over; a row that they reject is spared the chunks behind."""
-_FEWEST = 256
+_FEWEST = 512
 """Rows looked at together while few are kept, where their products with each other are most of the work."""
 _PAIRS = 4096
 """Pairs looked at again at once."""
+_PRICE = 600
+"""Products of whole rows that cost as much as looking at one pair again."""
+_FOLD = 2.5
+"""Numbers in a folded row: this, times 1 - limit, times those of a whole one. Of rows whose numbers are alike in size,
+pairs are cleared whose cosine is below 1 - 1 / this, at any limit."""
+_LEAST = 128
+"""Rows of fewer numbers are not folded."""
+_PATIENCE = 4
+"""Blocks most of whose rows had to be multiplied whole, after which rows are no longer folded."""
 _TIE = 1e-12
 """A cosine above the limit by no more than the rounding of float64 counts as equal to it, which keeps a row."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -163,44 +175,87 @@ class _Run:
     """
 
     def __init__(self, vectors: np.ndarray, limit: float, dtype: torch.dtype, device: str):
-        self.vectors, self.limit, self.dtype, self.device = vectors, limit + _TIE, dtype, device
-        self.margin = _rounding(dtype, vectors.shape[1])
+        self.vectors, self.limit = vectors, limit + _TIE
+        size = vectors.shape[1]
+        self.margin = _rounding(dtype, size)
+        self.head = _head(size, limit)
         self.rechecked = 0
-        self._chunks: list[torch.Tensor] = []
+        self._missed = 0
         self._rows: list[int] = []
+        self._whole, self._short = _Shelf(size, dtype, device), _Shelf(self.head + 1, dtype, device)
 
     def accept(self, rows: np.ndarray, at_most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the places within `rows` of those accepted, of those of zeros, and of those that are not finite."""
         units, finite, filled = _units(self.vectors[rows])
-        queries = units.to(self.device, self.dtype)
+        whole = self._whole.like(units)
+        short = self._short.like(_folded(units, self.head)) if self.head and self._missed < _PATIENCE else None
         alive = np.flatnonzero(finite & filled)
-        for k, chunk in enumerate(self._chunks):
+        for k in range(len(self._whole.chunks)):
             if not len(alive):
                 break
-            filled_part = chunk[: len(self._rows) - k * _CHUNK]
-            near = self._near_any(_taken(queries, alive), filled_part, rows[alive], k)
+            kept = np.array(self._rows[k * _CHUNK : (k + 1) * _CHUNK], np.int64)
+            near = None if short is None else self._folded_near_any(_taken(short, alive), rows[alive], kept, k)
+            if near is None:
+                near = self._near_any(_taken(whole, alive), rows[alive], kept, k)
             alive = alive[~near]
-        accepted = alive[_greedy(self._near_each_other(_taken(queries, alive), rows[alive]), at_most)]
-        self._keep(_taken(queries, accepted), rows[accepted])
+        near = None if short is None else self._folded_near_each_other(_taken(short, alive), rows[alive])
+        if near is None:
+            near = self._near_each_other(_taken(whole, alive), rows[alive])
+        accepted = alive[_greedy(near, at_most)]
+        self._whole.add(_taken(whole, accepted))
+        if short is not None:
+            self._short.add(_taken(short, accepted))
+        self._rows += rows[accepted].tolist()
         return accepted, np.flatnonzero(finite & ~filled), np.flatnonzero(~finite)
 
-    def _near_any(self, queries: torch.Tensor, chunk: torch.Tensor, rows: np.ndarray, k: int) -> np.ndarray:
-        """Tell for each of B queries whether any row of a chunk is too near, bool [B]."""
-        products = queries @ chunk.T
+    def _folded_near_any(self, queries: torch.Tensor, rows: np.ndarray, kept: np.ndarray, k: int) -> np.ndarray | None:
+        """Tell for each of B folded rows whether any of chunk `k` is too near, bool [B]; None: too many are unclear."""
+        pairs = self._unclear(queries @ self._short.chunks[k].T)
+        if pairs is None:
+            return None
+        first, second = pairs
+        near = np.zeros(len(rows), bool)
+        near[first[self._above(rows[first], kept[second])]] = True
+        return near
+
+    def _folded_near_each_other(self, part: torch.Tensor, rows: np.ndarray) -> np.ndarray | None:
+        """Return which later ones of B folded rows are too near to which earlier ones, bool [B, B]; None as above."""
+        pairs = self._unclear((part @ part.T).triu_(1))
+        if pairs is None:
+            return None
+        first, second = pairs
+        near = np.zeros((len(rows), len(rows)), bool)
+        near[first, second] = self._above(rows[first], rows[second])
+        return near
+
+    def _unclear(self, products: torch.Tensor) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the pairs that folded rows do not clear; None where whole rows cost less than looking at each."""
+        if not products.numel():
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        lines = np.flatnonzero(products.amax(1).float().cpu().numpy() >= self.limit - self.margin)
+        unclear = _taken(products, lines) >= self.limit - self.margin
+        if int(unclear.sum()) * _PRICE > products.numel():
+            self._missed += 1
+            return None
+        self._missed = max(0, self._missed - 1)
+        first, second = (part.cpu().numpy() for part in unclear.nonzero(as_tuple=True))
+        return lines[first], second
+
+    def _near_any(self, queries: torch.Tensor, rows: np.ndarray, kept: np.ndarray, k: int) -> np.ndarray:
+        """Tell for each of B whole rows whether any of chunk `k` is too near, bool [B]."""
+        products = queries @ self._whole.chunks[k].T
         top = products.amax(1).float().cpu().numpy()
         near = top > self.limit + self.margin
         open_ = np.flatnonzero(~near & (top >= self.limit - self.margin))
         if len(open_):
-            lines = products[torch.from_numpy(open_).to(products.device)]
-            which, others = (lines >= self.limit - self.margin).nonzero(as_tuple=True)
-            kept = np.array(self._rows[k * _CHUNK : (k + 1) * _CHUNK], np.int64)
-            queried = open_[which.cpu().numpy()]
-            above = self._above(rows[queried], kept[others.cpu().numpy()])
-            near[queried[above]] = True
+            lines = _taken(products, open_) >= self.limit - self.margin
+            which, others = (part.cpu().numpy() for part in lines.nonzero(as_tuple=True))
+            queried = open_[which]
+            near[queried[self._above(rows[queried], kept[others])]] = True
         return near
 
     def _near_each_other(self, part: torch.Tensor, rows: np.ndarray) -> np.ndarray:
-        """Return which later rows of B are too near to which earlier ones, bool [B, B]."""
+        """Return which later ones of B whole rows are too near to which earlier ones, bool [B, B]."""
         products = part @ part.T
         products.masked_fill_(torch.ones_like(products, dtype=torch.bool).tril_(), -torch.inf)
         near = (products > self.limit + self.margin).cpu().numpy()
@@ -221,18 +276,46 @@ class _Run:
             found.append(np.einsum("pd,pd->p", first, second) > self.limit)
         return np.concatenate(found)
 
-    def _keep(self, queries: torch.Tensor, rows: np.ndarray) -> None:
-        """Add accepted rows to the chunks."""
+
+class _Shelf:
+    """Rows of `size` numbers that grow in number, in chunks."""
+
+    def __init__(self, size: int, dtype: torch.dtype, device: str):
+        self.size, self.dtype, self.device = size, dtype, device
+        self.count = 0
+        self._store: list[torch.Tensor] = []
+
+    @property
+    def chunks(self) -> list[torch.Tensor]:
+        """The rows so far, [_CHUNK, size] each and the last as many as it holds."""
+        return [chunk[: self.count - k * _CHUNK] for k, chunk in enumerate(self._store)]
+
+    def like(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return rows in the precision and on the device of these."""
+        return rows.to(self.device, self.dtype)
+
+    def add(self, rows: torch.Tensor) -> None:
+        """Add rows [N, size] behind the others."""
         done = 0
         while done < len(rows):
-            k, used = divmod(len(self._rows), _CHUNK)
-            if k == len(self._chunks):
-                shape = (_CHUNK, self.vectors.shape[1])
-                self._chunks.append(torch.zeros(shape, dtype=self.dtype, device=self.device))
+            k, used = divmod(self.count, _CHUNK)
+            if k == len(self._store):
+                self._store.append(torch.zeros(_CHUNK, self.size, dtype=self.dtype, device=self.device))
             count = min(_CHUNK - used, len(rows) - done)
-            self._chunks[k][used : used + count] = queries[done : done + count]
-            self._rows += rows[done : done + count].tolist()
+            self._store[k][used : used + count] = rows[done : done + count]
+            self.count += count
             done += count
+
+
+def _head(size: int, limit: float) -> int:
+    """Return how many numbers of a row of `size` stay when it is folded; 0 where folding would not pay."""
+    head = 32 * max(1, math.ceil(_FOLD * (1 - limit) * size / 32)) - 1
+    return head if size >= _LEAST and 2 * head <= size else 0
+
+
+def _folded(units: torch.Tensor, head: int) -> torch.Tensor:
+    """Return the first `head` numbers of unit rows, and the length of the others as one more, [N, head + 1]."""
+    return torch.cat([units[:, :head], units[:, head:].norm(dim=1, keepdim=True)], 1)
 
 
 def _taken(rows: torch.Tensor, places: np.ndarray) -> torch.Tensor:
@@ -252,13 +335,14 @@ def _greedy(near: np.ndarray, at_most: int) -> np.ndarray:
 def _rounding(dtype: torch.dtype, size: int) -> float:
     """Return how far a product of two unit rows of `size` numbers may be from the exact one.
 
-    Both rows are brought to length 1 in float32 and rounded to `dtype`, their products summed in float32 in any order,
-    and the sum is rounded to `dtype`. Where torch may make products of float32 in less, they count as bfloat16.
+    Both rows are brought to length 1 in float32, perhaps folded, and rounded to `dtype`, their products summed in
+    float32 in any order, and the sum is rounded to `dtype`. Where torch may make products of float32 in less, they
+    count as bfloat16.
     """
     if torch.get_float32_matmul_precision() != "highest":
         dtype = torch.bfloat16
     unit, single = torch.finfo(dtype).eps / 2, torch.finfo(torch.float32).eps / 2
-    return 3.1 * unit + 1.1 * (2 * size + 16) * single
+    return 3.1 * unit + 1.1 * (2.5 * size + 16) * single
 
 
 def _units(rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:

@@ -129,6 +129,64 @@ def test_rows_near_the_limit_are_looked_at_again():
     assert (found.kept.tolist(), found.rechecked) == ([0, 1], 1)
 
 
+def long_rows(kind, rows=600, size=256, seed=0):
+    """Clusters of long rows; of which most numbers, or the first ones, or the direction that all share, tell little."""
+    draw = np.random.default_rng(seed)
+    centres = draw.standard_normal((rows // 3, size))
+    spread = draw.uniform(0.05, 0.5, (rows // 3, 1))
+    which = draw.integers(rows // 3, size=rows)
+    vectors = centres[which] + spread[which] * draw.standard_normal((rows, size))
+    offset = {"shared": 3.0, "half shared": 1.0}.get(kind, 0.0)
+    vectors[:, : size // 2] *= {"empty heads": 0.0, "small heads": 0.1, "empty tails": 100.0}.get(kind, 1.0)
+    return (vectors + offset).astype(np.float32), draw.permutation(rows)
+
+
+KINDS = ("even", "empty heads", "small heads", "empty tails", "shared", "half shared")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("limit", "block"), [(0.9, 64), (0.9, 1024), (0.99, 100), (0.8, 100), (0.5, 100)])
+def test_folded_rows_keep_the_same(kind, limit, block, monkeypatch):
+    monkeypatch.setattr(filtering, "_CHUNK", 128)
+    monkeypatch.setattr(filtering, "_FEWEST", 32)
+    vectors, order = long_rows(kind)
+    wanted = one_by_one(vectors, order, limit)
+    for first_pass in ("float32", "bfloat16"):
+        assert diverse(vectors, order, limit, block=block, first_pass=first_pass).kept.tolist() == wanted
+
+
+def test_folding_looks_at_few_pairs_and_is_given_up_where_it_does_not_clear(monkeypatch):
+    whole = []
+    before = filtering._Run._near_any
+    monkeypatch.setattr(filtering._Run, "_near_any", lambda self, *args: whole.append(1) or before(self, *args))
+    vectors, order = long_rows("even", 3000)
+    found = diverse(vectors, order)
+    assert (len(whole), 0 < found.rechecked < 5000) == (0, True)
+    vectors, order = long_rows("empty heads", 3000)
+    monkeypatch.setattr(filtering, "_FEWEST", 128)
+    folded = []
+    shorter = filtering._folded
+    monkeypatch.setattr(filtering, "_folded", lambda *args: folded.append(1) or shorter(*args))
+    diverse(vectors, order)
+    assert 0 < len(folded) < len(whole)
+
+
+def test_the_product_of_folded_rows_is_never_below_the_cosine():
+    units = torch.from_numpy(unit_rows(long_rows("small heads")[0]))
+    folded = filtering._folded(units, 63)
+    assert folded.shape == (600, 64)
+    assert torch.allclose(folded.norm(dim=1), torch.ones(600, dtype=torch.float64))
+    assert bool((folded @ folded.T >= units @ units.T - 1e-12).all())
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "head"),
+    [(384, 0.9, 95), (768, 0.9, 191), (384, 0.8, 191), (384, 0.5, 0), (64, 0.9, 0), (384, 1, 31)],
+)
+def test_how_many_numbers_a_folded_row_holds(size, limit, head):
+    assert filtering._head(size, limit) == head
+
+
 def test_products_of_less_precision_change_nothing(cloud):
     before = torch.get_float32_matmul_precision()
     wanted = diverse(*cloud, 0.9, first_pass="float32").kept.tolist()
