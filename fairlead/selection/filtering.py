@@ -14,7 +14,6 @@ were given, so that every block size, number of threads, device and first pass k
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,27 +24,21 @@ import numpy as np
 import torch
 
 from fairlead.errors import DataError, UsageError
+from fairlead.selection.folding import CHUNK, Block, Shelf, head_of, taken
 
 __all__ = ["FirstPass", "Kept", "Near", "diverse", "nearest", "unit_rows"]
 
 FirstPass: TypeAlias = Literal["auto", "float32", "bfloat16"]
 """Precision of the products that decide clear cases: the faster one on this device, or one of the two."""
 
-_CHUNK = 4096
-"""Kept rows that one product goes over; a row that they reject is spared the chunks behind."""
 _FEWEST = 512
 """Rows looked at together while few are kept, where their products with each other are most of the work."""
 _PAIRS = 4096
 """Pairs looked at again at once."""
-_PRICE = 600
+_PRICE = 150
 """Products of whole rows that cost as much as looking at one pair again."""
-_FOLD = 2.5
-"""Numbers in a folded row: this, times 1 - limit, times those of a whole one. Of rows whose numbers are alike in size,
-pairs are cleared whose cosine is below 1 - 1 / this, at any limit."""
-_LEAST = 128
-"""Rows of fewer numbers are not folded."""
 _PATIENCE = 4
-"""Blocks most of whose rows had to be multiplied whole, after which rows are no longer folded."""
+"""Products of folded rows more that leave too many pairs than that do not, after which rows are no longer folded."""
 _TIE = 1e-12
 """A cosine above the limit by no more than the rounding of float64 counts as equal to it, which keeps a row."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -136,19 +129,19 @@ def nearest(vectors: np.ndarray, rows: Sequence[int] | np.ndarray, *, itself: bo
     place, similarity = np.full(len(vectors), -1, np.int64), np.full(len(vectors), np.nan, np.float32)
     own = np.full(len(vectors), -1, np.int64)
     own[chosen] = np.arange(len(chosen))
-    targets = [_units(vectors[chosen[start : start + _CHUNK]])[0] for start in range(0, len(chosen), _CHUNK)]
+    targets = [_units(vectors[chosen[start : start + CHUNK]])[0] for start in range(0, len(chosen), CHUNK)]
     for start in range(0, len(vectors), block):
         units, finite, filled = _units(vectors[start : start + block])
         best, found = np.full(len(units), -np.inf, np.float32), np.full(len(units), -1, np.int64)
         mine = own[start : start + block]
         for k, target in enumerate(targets):
             products = (units @ target.T).numpy()
-            here = np.flatnonzero((mine >= k * _CHUNK) & (mine < k * _CHUNK + len(target)))
-            products[here, mine[here] - k * _CHUNK] = np.inf if itself else -np.inf
+            here = np.flatnonzero((mine >= k * CHUNK) & (mine < k * CHUNK + len(target)))
+            products[here, mine[here] - k * CHUNK] = np.inf if itself else -np.inf
             where = products.argmax(1)
             top = products[np.arange(len(units)), where]
             better = top > best
-            best[better], found[better] = top[better], where[better] + k * _CHUNK
+            best[better], found[better] = top[better], where[better] + k * CHUNK
         best[np.isposinf(best)] = 1.0
         good = finite & filled & (found >= 0)
         place[start : start + block][good], similarity[start : start + block][good] = found[good], best[good]
@@ -178,54 +171,58 @@ class _Run:
         self.vectors, self.limit = vectors, limit + _TIE
         size = vectors.shape[1]
         self.margin = _rounding(dtype, size)
-        self.head = _head(size, limit)
+        self.head = head_of(size, limit)
         self.rechecked = 0
         self._missed = 0
-        self._rows: list[int] = []
-        self._whole, self._short = _Shelf(size, dtype, device), _Shelf(self.head + 1, dtype, device)
+        self._shelf = Shelf(size, self.head, dtype, device)
 
     def accept(self, rows: np.ndarray, at_most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the places within `rows` of those accepted, of those of zeros, and of those that are not finite."""
         units, finite, filled = _units(self.vectors[rows])
-        whole = self._whole.like(units)
-        short = self._short.like(_folded(units, self.head)) if self.head and self._missed < _PATIENCE else None
-        alive = np.flatnonzero(finite & filled)
-        for k in range(len(self._whole.chunks)):
-            if not len(alive):
-                break
-            kept = np.array(self._rows[k * _CHUNK : (k + 1) * _CHUNK], np.int64)
-            near = None if short is None else self._folded_near_any(_taken(short, alive), rows[alive], kept, k)
-            if near is None:
-                near = self._near_any(_taken(whole, alive), rows[alive], kept, k)
-            alive = alive[~near]
-        near = None if short is None else self._folded_near_each_other(_taken(short, alive), rows[alive])
-        if near is None:
-            near = self._near_each_other(_taken(whole, alive), rows[alive])
-        accepted = alive[_greedy(near, at_most)]
-        self._whole.add(_taken(whole, accepted))
-        if short is not None:
-            self._short.add(_taken(short, accepted))
-        self._rows += rows[accepted].tolist()
-        return accepted, np.flatnonzero(finite & ~filled), np.flatnonzero(~finite)
+        block = self._shelf.like(rows, units, self.head if self._missed < _PATIENCE else 0)
+        places = np.flatnonzero(finite & filled)
+        block = block.taken(places)
+        for chunk in self._shelf.chunks():
+            if len(places):
+                alive = np.flatnonzero(~self._near_any(block, chunk))
+                places, block = places[alive], block.taken(alive)
+        alive = _greedy(self._near_each_other(block), at_most)
+        self._shelf.add(block.taken(alive))
+        return places[alive], np.flatnonzero(finite & ~filled), np.flatnonzero(~finite)
 
-    def _folded_near_any(self, queries: torch.Tensor, rows: np.ndarray, kept: np.ndarray, k: int) -> np.ndarray | None:
-        """Tell for each of B folded rows whether any of chunk `k` is too near, bool [B]; None: too many are unclear."""
-        pairs = self._unclear(queries @ self._short.chunks[k].T)
-        if pairs is None:
-            return None
-        first, second = pairs
-        near = np.zeros(len(rows), bool)
-        near[first[self._above(rows[first], kept[second])]] = True
+    def _near_any(self, block: Block, chunk: Block) -> np.ndarray:
+        """Tell for each of B rows whether any of a chunk of kept ones is too near, bool [B]."""
+        if block.short is not None and chunk.short is not None:
+            pairs = self._unclear(block.short @ chunk.short.T)
+            if pairs is not None:
+                near = np.zeros(len(block.rows), bool)
+                near[pairs[0][self._near_pairs(block, chunk, *pairs)]] = True
+                return near
+        products = block.whole @ chunk.whole.T
+        top = products.amax(1).float().cpu().numpy()
+        near = top > self.limit + self.margin
+        open_ = np.flatnonzero(~near & (top >= self.limit - self.margin))
+        if len(open_):
+            which, others = _true(taken(products, open_) >= self.limit - self.margin)
+            queried = open_[which]
+            near[queried[self._above(block.rows[queried], chunk.rows[others])]] = True
         return near
 
-    def _folded_near_each_other(self, part: torch.Tensor, rows: np.ndarray) -> np.ndarray | None:
-        """Return which later ones of B folded rows are too near to which earlier ones, bool [B, B]; None as above."""
-        pairs = self._unclear((part @ part.T).triu_(1))
-        if pairs is None:
-            return None
-        first, second = pairs
-        near = np.zeros((len(rows), len(rows)), bool)
-        near[first, second] = self._above(rows[first], rows[second])
+    def _near_each_other(self, block: Block) -> np.ndarray:
+        """Return which later rows of B are too near to which earlier ones, bool [B, B]."""
+        if block.short is not None:
+            pairs = self._unclear((block.short @ block.short.T).triu_(1))
+            if pairs is not None:
+                near = np.zeros((len(block.rows), len(block.rows)), bool)
+                near[pairs] = self._near_pairs(block, block, *pairs)
+                return near
+        products = block.whole @ block.whole.T
+        products.masked_fill_(torch.ones_like(products, dtype=torch.bool).tril_(), -torch.inf)
+        near = (products > self.limit + self.margin).cpu().numpy()
+        first, second = _true(products >= self.limit - self.margin)
+        open_ = ~near[first, second]
+        first, second = first[open_], second[open_]
+        near[first, second] = self._above(block.rows[first], block.rows[second])
         return near
 
     def _unclear(self, products: torch.Tensor) -> tuple[np.ndarray, np.ndarray] | None:
@@ -233,38 +230,27 @@ class _Run:
         if not products.numel():
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         lines = np.flatnonzero(products.amax(1).float().cpu().numpy() >= self.limit - self.margin)
-        unclear = _taken(products, lines) >= self.limit - self.margin
+        unclear = taken(products, lines) >= self.limit - self.margin
         if int(unclear.sum()) * _PRICE > products.numel():
             self._missed += 1
             return None
         self._missed = max(0, self._missed - 1)
-        first, second = (part.cpu().numpy() for part in unclear.nonzero(as_tuple=True))
+        first, second = _true(unclear)
         return lines[first], second
 
-    def _near_any(self, queries: torch.Tensor, rows: np.ndarray, kept: np.ndarray, k: int) -> np.ndarray:
-        """Tell for each of B whole rows whether any of chunk `k` is too near, bool [B]."""
-        products = queries @ self._whole.chunks[k].T
-        top = products.amax(1).float().cpu().numpy()
-        near = top > self.limit + self.margin
-        open_ = np.flatnonzero(~near & (top >= self.limit - self.margin))
-        if len(open_):
-            lines = _taken(products, open_) >= self.limit - self.margin
-            which, others = (part.cpu().numpy() for part in lines.nonzero(as_tuple=True))
-            queried = open_[which]
-            near[queried[self._above(rows[queried], kept[others])]] = True
-        return near
-
-    def _near_each_other(self, part: torch.Tensor, rows: np.ndarray) -> np.ndarray:
-        """Return which later ones of B whole rows are too near to which earlier ones, bool [B, B]."""
-        products = part @ part.T
-        products.masked_fill_(torch.ones_like(products, dtype=torch.bool).tril_(), -torch.inf)
-        near = (products > self.limit + self.margin).cpu().numpy()
-        first, second = (products >= self.limit - self.margin).nonzero(as_tuple=True)
-        first, second = first.cpu().numpy(), second.cpu().numpy()
-        open_ = ~near[first, second]
-        first, second = first[open_], second[open_]
-        near[first, second] = self._above(rows[first], rows[second])
-        return near
+    def _near_pairs(self, block: Block, chunk: Block, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Tell for pairs of whole rows whether they are too near, bool [P]."""
+        near = [np.zeros(0, bool)]
+        for start in range(0, len(first), _PAIRS):
+            one, other = first[start : start + _PAIRS], second[start : start + _PAIRS]
+            which, whom = (torch.from_numpy(part).to(block.whole.device) for part in (one, other))
+            rows = block.whole[which].float() * chunk.whole[whom].float()
+            products = rows.sum(1).cpu().numpy()
+            above = products > self.limit + self.margin
+            open_ = np.flatnonzero(~above & (products >= self.limit - self.margin))
+            above[open_] = self._above(block.rows[one[open_]], chunk.rows[other[open_]])
+            near.append(above)
+        return np.concatenate(near)
 
     def _above(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Tell for pairs of rows whether their cosine in float64 is above the limit, bool [P]."""
@@ -277,50 +263,10 @@ class _Run:
         return np.concatenate(found)
 
 
-class _Shelf:
-    """Rows of `size` numbers that grow in number, in chunks."""
-
-    def __init__(self, size: int, dtype: torch.dtype, device: str):
-        self.size, self.dtype, self.device = size, dtype, device
-        self.count = 0
-        self._store: list[torch.Tensor] = []
-
-    @property
-    def chunks(self) -> list[torch.Tensor]:
-        """The rows so far, [_CHUNK, size] each and the last as many as it holds."""
-        return [chunk[: self.count - k * _CHUNK] for k, chunk in enumerate(self._store)]
-
-    def like(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return rows in the precision and on the device of these."""
-        return rows.to(self.device, self.dtype)
-
-    def add(self, rows: torch.Tensor) -> None:
-        """Add rows [N, size] behind the others."""
-        done = 0
-        while done < len(rows):
-            k, used = divmod(self.count, _CHUNK)
-            if k == len(self._store):
-                self._store.append(torch.zeros(_CHUNK, self.size, dtype=self.dtype, device=self.device))
-            count = min(_CHUNK - used, len(rows) - done)
-            self._store[k][used : used + count] = rows[done : done + count]
-            self.count += count
-            done += count
-
-
-def _head(size: int, limit: float) -> int:
-    """Return how many numbers of a row of `size` stay when it is folded; 0 where folding would not pay."""
-    head = 32 * max(1, math.ceil(_FOLD * (1 - limit) * size / 32)) - 1
-    return head if size >= _LEAST and 2 * head <= size else 0
-
-
-def _folded(units: torch.Tensor, head: int) -> torch.Tensor:
-    """Return the first `head` numbers of unit rows, and the length of the others as one more, [N, head + 1]."""
-    return torch.cat([units[:, :head], units[:, head:].norm(dim=1, keepdim=True)], 1)
-
-
-def _taken(rows: torch.Tensor, places: np.ndarray) -> torch.Tensor:
-    """Return some rows in order; all of them are not copied."""
-    return rows if len(places) == len(rows) else rows[torch.from_numpy(places).to(rows.device)]
+def _true(marks: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return the line and column of every true mark."""
+    first, second = marks.nonzero(as_tuple=True)
+    return first.cpu().numpy(), second.cpu().numpy()
 
 
 def _greedy(near: np.ndarray, at_most: int) -> np.ndarray:

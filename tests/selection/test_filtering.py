@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.errors import DataError, UsageError
-from fairlead.selection import filtering
+from fairlead.selection import filtering, folding
 from fairlead.selection.filtering import diverse, nearest, unit_rows
 
 
@@ -59,7 +59,7 @@ def test_a_cloud_whose_counts_are_known(cloud, limit, count, first_pass):
 @pytest.mark.parametrize("block", [1, 7, 300, 5000])
 @pytest.mark.parametrize("first_pass", ["float32", "bfloat16"])
 def test_every_block_and_precision_keeps_the_same(cloud, block, first_pass, monkeypatch):
-    monkeypatch.setattr(filtering, "_CHUNK", 128)
+    monkeypatch.setattr(folding, "CHUNK", 128)
     monkeypatch.setattr(filtering, "_FEWEST", 1)
     vectors, order = cloud[0][:700], cloud[1][cloud[1] < 700]
     found = diverse(vectors, order, 0.9, 300, block=block, first_pass=first_pass)
@@ -147,7 +147,7 @@ KINDS = ("even", "empty heads", "small heads", "empty tails", "shared", "half sh
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("limit", "block"), [(0.9, 64), (0.9, 1024), (0.99, 100), (0.8, 100), (0.5, 100)])
 def test_folded_rows_keep_the_same(kind, limit, block, monkeypatch):
-    monkeypatch.setattr(filtering, "_CHUNK", 128)
+    monkeypatch.setattr(folding, "CHUNK", 128)
     monkeypatch.setattr(filtering, "_FEWEST", 32)
     vectors, order = long_rows(kind)
     wanted = one_by_one(vectors, order, limit)
@@ -156,35 +156,28 @@ def test_folded_rows_keep_the_same(kind, limit, block, monkeypatch):
 
 
 def test_folding_looks_at_few_pairs_and_is_given_up_where_it_does_not_clear(monkeypatch):
-    whole = []
-    before = filtering._Run._near_any
-    monkeypatch.setattr(filtering._Run, "_near_any", lambda self, *args: whole.append(1) or before(self, *args))
-    vectors, order = long_rows("even", 3000)
-    found = diverse(vectors, order)
-    assert (len(whole), 0 < found.rechecked < 5000) == (0, True)
-    vectors, order = long_rows("empty heads", 3000)
-    monkeypatch.setattr(filtering, "_FEWEST", 128)
-    folded = []
-    shorter = filtering._folded
-    monkeypatch.setattr(filtering, "_folded", lambda *args: folded.append(1) or shorter(*args))
-    diverse(vectors, order)
-    assert 0 < len(folded) < len(whole)
+    cleared, folded = [], []
+    asked, shorter = filtering._Run._unclear, folding.folded
+
+    def unclear(self, products):
+        pairs = asked(self, products)
+        cleared.append(pairs is not None)
+        return pairs
+
+    monkeypatch.setattr(filtering._Run, "_unclear", unclear)
+    monkeypatch.setattr(folding, "folded", lambda *args: folded.append(1) or shorter(*args))
+    found = diverse(*long_rows("even", 3000), block=300)
+    assert (all(cleared), found.rechecked < 2000, len(folded)) == (True, True, 10)
+    cleared.clear()
+    folded.clear()
+    diverse(*long_rows("empty heads", 3000), block=300)
+    assert (any(cleared), 0 < len(folded) < 10) == (False, True)
 
 
-def test_the_product_of_folded_rows_is_never_below_the_cosine():
-    units = torch.from_numpy(unit_rows(long_rows("small heads")[0]))
-    folded = filtering._folded(units, 63)
-    assert folded.shape == (600, 64)
-    assert torch.allclose(folded.norm(dim=1), torch.ones(600, dtype=torch.float64))
-    assert bool((folded @ folded.T >= units @ units.T - 1e-12).all())
-
-
-@pytest.mark.parametrize(
-    ("size", "limit", "head"),
-    [(384, 0.9, 95), (768, 0.9, 191), (384, 0.8, 191), (384, 0.5, 0), (64, 0.9, 0), (384, 1, 31)],
-)
-def test_how_many_numbers_a_folded_row_holds(size, limit, head):
-    assert filtering._head(size, limit) == head
+def test_as_many_pairs_as_rows_are_held_together_rightly():
+    draw = np.random.default_rng(0).standard_normal((512, 256)).astype(np.float32)
+    found = diverse(np.concatenate([draw, draw[::-1] + 0.01]), range(1024), block=512)
+    assert found.kept.tolist() == list(range(512))
 
 
 def test_products_of_less_precision_change_nothing(cloud):
@@ -249,7 +242,7 @@ def test_settings_out_of_range(change, said):
 
 
 def test_the_nearest_of_some(cloud, monkeypatch):
-    monkeypatch.setattr(filtering, "_CHUNK", 100)
+    monkeypatch.setattr(filtering, "CHUNK", 100)
     vectors = cloud[0].copy()
     vectors[17] = 0
     chosen = diverse(vectors, cloud[1], 0.9).kept
