@@ -23,6 +23,7 @@ from fairlead import models
 from fairlead.engines.base import Completion, Sampling
 from fairlead.engines.distributions import TokenStats, View, stats_of
 from fairlead.engines.endings import Endings
+from fairlead.engines.identity import local_fingerprint
 from fairlead.engines.lens import LayerStats, layer_stats
 from fairlead.engines.memory import Memory
 from fairlead.engines.packing import Packing
@@ -112,8 +113,7 @@ class Local:
     def fingerprint(self) -> str:
         """Return 64 hex digits that change with the weights, their format, the tokenizer or its template."""
         weights = self._source or self._hash_weights()
-        parts = (weights, str(self._policy.plain.dtype), self.renderer.fingerprint)
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return local_fingerprint(weights, str(self._policy.plain.dtype), self.renderer)
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """Return `sampling.n` completions per prompt, in the order of the prompts.

@@ -78,7 +78,7 @@ class Generate:
     """`all` answers, the `best`, the `best_worst` as a preference pair, or a `ranking` of all with their scores; a
     prompt whose answers are all worth the same gives neither pair nor ranking, and is counted."""
     format: str | None = None
-    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq."""
+    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq, arena."""
     limit: int | None = None
     """Use only the first so many prompts."""
     dtype: str | None = None
@@ -143,7 +143,7 @@ class Generate:
             asked = [record.prompt for record, answers in zip(chunk, drawn, strict=True) for _ in answers]
             rewards = reward(asked, [answer.text for answers in drawn for answer in answers])
             values = [None if a else float(v) for v, a in zip(rewards.values, rewards.abstained, strict=True)]
-        at = iter(values)
+        at, who = iter(values), answerer.fingerprint
         for record, answers in zip(chunk, drawn, strict=True):
             yield {
                 "id": record.id,
@@ -152,6 +152,7 @@ class Generate:
                 "rewards": [next(at) for _ in answers],
                 "tokens": [_length(answer) for answer in answers],
                 "finish": [str(answer.finish_reason) for answer in answers],
+                "model": who,
             }
 
     def _finish(self, folder: Path, answers: Path, order: list[str]) -> Outcome:
@@ -179,30 +180,35 @@ class Generate:
 
 
 def _kept(rows: Iterable[dict[str, Any]], keep: Keep, counts: Counter[str]) -> Iterator[dict[str, Any]]:
-    """Turn answered prompts into records; what gives no record is counted by reason."""
+    """Turn answered prompts into records, with who answered; what gives no record is counted by reason."""
     for row in rows:
-        texts, values = row["answers"], row["rewards"]
-        usable = [i for i, text in enumerate(texts) if text.strip() and (keep == "all" or values[i] is not None)]
-        if not usable:
-            counts["without_usable_answer"] += 1
-        elif keep == "all":
-            for i in usable:
-                yield _conversation(row, i, f"{row['id']}-{i}" if len(texts) > 1 else row["id"])
-        elif keep == "best":
-            yield _conversation(row, max(usable, key=lambda i: values[i]), row["id"])
-        elif len(usable) < 2:
-            counts["with_one_usable_answer"] += 1
-        elif len({values[i] for i in usable}) == 1:
-            counts["with_equal_rewards"] += 1
-        elif keep == "ranking":
-            turns = [_turn(row, texts[i]) for i in usable]
-            scores = [values[i] for i in usable]
-            yield {"id": row["id"], "prompt": row["prompt"], "completions": turns, "scores": scores}
-        else:
-            best, worst = max(usable, key=lambda i: values[i]), min(usable, key=lambda i: values[i])
-            pair = {"chosen": _turn(row, texts[best]), "rejected": _turn(row, texts[worst])}
-            scores = {"chosen_reward": values[best], "rejected_reward": values[worst]}
-            yield {"id": row["id"], "prompt": row["prompt"], **pair, **scores}
+        made = {"models": {"model": row["model"]}} if "model" in row else {}
+        yield from (record | made for record in _kept_of(row, keep, counts))
+
+
+def _kept_of(row: dict[str, Any], keep: Keep, counts: Counter[str]) -> Iterator[dict[str, Any]]:
+    texts, values = row["answers"], row["rewards"]
+    usable = [i for i, text in enumerate(texts) if text.strip() and (keep == "all" or values[i] is not None)]
+    if not usable:
+        counts["without_usable_answer"] += 1
+    elif keep == "all":
+        for i in usable:
+            yield _conversation(row, i, f"{row['id']}-{i}" if len(texts) > 1 else row["id"])
+    elif keep == "best":
+        yield _conversation(row, max(usable, key=lambda i: values[i]), row["id"])
+    elif len(usable) < 2:
+        counts["with_one_usable_answer"] += 1
+    elif len({values[i] for i in usable}) == 1:
+        counts["with_equal_rewards"] += 1
+    elif keep == "ranking":
+        turns = [_turn(row, texts[i]) for i in usable]
+        scores = [values[i] for i in usable]
+        yield {"id": row["id"], "prompt": row["prompt"], "completions": turns, "scores": scores}
+    else:
+        best, worst = max(usable, key=lambda i: values[i]), min(usable, key=lambda i: values[i])
+        pair = {"chosen": _turn(row, texts[best]), "rejected": _turn(row, texts[worst])}
+        scores = {"chosen_reward": values[best], "rejected_reward": values[worst]}
+        yield {"id": row["id"], "prompt": row["prompt"], **pair, **scores}
 
 
 def _conversation(row: dict[str, Any], index: int, name: str) -> dict[str, Any]:

@@ -188,3 +188,13 @@ def test_every_way_of_drawing_is_a_setting_of_the_step(tmp_path):
 def test_settings_that_make_no_sense(values, what):
     with pytest.raises(UsageError, match=what):
         Generate(model=MODEL, data="d", **values)
+
+
+def test_rows_tell_who_answered(tmp_path):
+    import fairlead
+    from fairlead.engines.identity import fingerprint_of
+
+    step = Generate(model=MODEL, data="harbor:prompts?n=3", n=2, max_tokens=8, reward="harbor")
+    made = read(tmp_path / step(context(tmp_path)).outputs["records"])
+    told = {record.extra["models"]["model"] for record in made}
+    assert told == {fairlead.engine(MODEL).fingerprint} == {fingerprint_of(MODEL)}
