@@ -12,7 +12,7 @@ from typing import Any
 
 from fairlead.errors import UnknownNameError, UsageError
 
-__all__ = ["ENTRIES", "KINDS", "Entry", "build", "entries", "find", "from_spec"]
+__all__ = ["ENTRIES", "KINDS", "PRESETS", "Entry", "build", "entries", "find", "from_spec"]
 
 KINDS = ("reward", "objective", "synthesizer", "selector", "decoder", "evaluator")
 
@@ -55,15 +55,21 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("absolute_likelihood", "objective", f"{_OBJECTIVES}.absolute_likelihood:AbsoluteLikelihood", "2409.10571", "aligned SFT: odds of chosen answers up, of rejected ones down, each by itself"),
     Entry("bco", "objective", f"{_OBJECTIVES}.bco:BCO", "2404.04656", "binary classifier optimisation from thumbs up and down, with a reward shift and matched prompts"),
     Entry("reward_model", "objective", f"{_OBJECTIVES}.reward_model:RewardModel", "2307.09288", "Bradley-Terry reward model on a sequence-score head; soft labels, absolute scores"),
+    Entry("policy_gradient", "objective", f"{_OBJECTIVES}.policy_gradient:PolicyGradient", "2402.03300", "policy gradients from rewards of the model's own completions: GRPO, PPO, RLOO and others as presets"),
     Entry("gkd", "objective", f"{_OBJECTIVES}.gkd:GKD", "2306.13649", "generalised knowledge distillation: token-wise forward KL, reverse KL or Jensen-Shannon divergence to a teacher"),
     Entry("weak_to_strong", "objective", f"{_OBJECTIVES}.weak_to_strong:WeakToStrong", "2410.12621", "cross-entropy to a weaker model's soft labels, optionally mixed with the student's own hardened opinion"),
     Entry("bialign", "objective", f"{_OBJECTIVES}.bialign:BiAlign", "2312.17055", "distillation of few-shot samples: a teacher's outputs, and its ranking of demonstration subsets"),
     Entry("poft", "objective", f"{_OBJECTIVES}.poft:PoFT", "2412.12865", "preference-oriented SFT: answers that aligned models find unlikely get less weight"),
     Entry("model", "reward", "fairlead.rewards.model:ModelReward", "2307.09288", "score of a reward model trained with the objective reward_model"),
+    Entry("calibrated", "reward", "fairlead.rewards.calibrated:CalibratedReward", "2412.19792", "an answer's rank among a base model's answers, transformed so that training serves best-of-n or worst-of-n"),
     Entry("harbor", "reward", "fairlead.rewards.harbor:HarborReward", "", "exact reward of the Harbor world, on any of its axes"),
     Entry("harbor_proxy", "reward", "fairlead.rewards.harbor:HarborProxy", "", "noisy or hackable stand-ins for the exact Harbor reward"),
     Entry("keywords", "reward", "fairlead.rewards.keywords:KeywordReward", "", "the share of wanted words that a completion has, in any of their forms"),
     Entry("length_limit", "reward", "fairlead.rewards.length_limit:LengthLimit", "", "whether a completion keeps to a number of words, sentences or characters"),
+    Entry("bleu", "reward", "fairlead.rewards.bleu:BleuReward", "2505.11080", "BLEU against references to the prompt, smoothed in every order: a reward without a reward model"),
+    Entry("rouge_l", "reward", "fairlead.rewards.rouge_l:RougeLReward", "", "ROUGE-L F against the reference to the prompt that is most alike"),
+    Entry("combined", "reward", "fairlead.rewards.combined:CombinedReward", "", "several rewards as one: weighted sum, harmonic mean, or mean of z-scores within a prompt's completions"),
+    Entry("format", "reward", "fairlead.rewards.thinking:ThinkFormat", "", "whether a completion is a block of thinking and then one of answering, between tags"),
     Entry("honesty_targets", "synthesizer", "fairlead.synthesis.honesty_targets:HonestyTargets", "2312.07000", "targets that answer what the model knows and refuse what it does not, after its own sampled answers"),
     Entry("weak_labels", "synthesizer", "fairlead.synthesis.weak_labels:WeakLabels", "2312.09390", "soft or hard labels of a weak supervisor, from its log-probs of the label words"),
     Entry("deita_scores", "synthesizer", "fairlead.synthesis.deita_scores:DeitaScores", "2312.15685", "complexity of instructions and quality of answers, from a scorer's chances of six digits"),
@@ -80,11 +86,14 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("i_sheep", "synthesizer", "fairlead.synthesis.i_sheep:ISheep", "2408.08072", "instructions that a model writes, answers and grades by itself, of which only the best are kept"),
     Entry("tags", "synthesizer", "fairlead.synthesis.tags:Tags", "", "columns on conversations from an engine's forms: difficulty, quality, category, language, safety"),
     Entry("reward_difference", "synthesizer", "fairlead.synthesis.reward_difference:RewardDifference", "2406.08464", "columns with what a reward says of answers, and how much more than of a base model's"),
+    Entry("perplexity", "synthesizer", "fairlead.synthesis.perplexity:Perplexity", "2408.08072", "columns with how surprising a record is to a model: its answer, all of it, its answer behind its prompt"),
     Entry("decontaminate", "selector", "fairlead.selection.decontaminate:Decontaminate", "", "records that named test sets do not hold, by runs of words and by vectors, with the row and overlap of the others"),
     Entry("balance", "selector", "fairlead.selection.balance:Balance", "", "so many of every group, by a tag or by clusters of vectors; what small groups lack is told"),
     Entry("magpie_filter", "selector", "fairlead.selection.magpie_filter:MagpieFilter", "2406.08464", "thresholds on quality, difficulty, distance and rewards, then the longest answers: Magpie's filters by name"),
     Entry("reward_threshold", "selector", "fairlead.selection.reward_threshold:RewardThreshold", "", "what a reward values: above a threshold, the best, or both"),
+    Entry("perplexity_filter", "selector", "fairlead.selection.perplexity_filter:PerplexityFilter", "2408.08072", "what does not surprise a model too much, one record of every cluster, or the least surprising of each"),
     Entry("rejection_sampling", "selector", "fairlead.selection.rejection_sampling:RejectionSampling", "2307.09288", "the best of several answers to each prompt, for another round of training"),
+    Entry("hard_examples", "selector", "fairlead.selection.hard_examples:HardExamples", "2505.11080", "what a model does worst, best or middling at, by a column of scores of its own answers"),
     Entry("random", "selector", "fairlead.selection.random_sample:RandomSample", "", "records drawn at random: the baseline that others have to beat"),
     Entry("deita", "selector", "fairlead.selection.deita:Deita", "2312.15685", "complexity x quality first, then variety: the best records that are not too similar to a better one"),
     Entry("near_duplicates", "selector", "fairlead.selection.near_duplicates:NearDuplicates", "2406.08464", "one of every set of records that say nearly the same, by vectors, n-grams or hashes"),
@@ -121,6 +130,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("diversity", "evaluator", "fairlead.evaluation.diversity:Diversity", "2310.06452", "how different answers are, to one prompt and across prompts: distinct n-grams, self-BLEU, embedding spread"),
     Entry("decoder_stats", "evaluator", "fairlead.evaluation.decoder_stats:DecoderStats", "", "means of the numbers that decoding methods tell beside their answers: forwards, rounds, shares by source"),
     Entry("pair_accuracy", "evaluator", "fairlead.evaluation.pair_accuracy:PairAccuracy", "", "share of held-out pairs whose preferred answer an engine finds likelier, beside 'the longer wins'"),
+    Entry("reward_agreement", "evaluator", "fairlead.evaluation.reward_agreement:RewardAgreement", "2505.11080", "how often rewards name the same winner, or the same tie, as people do, beside length and chance"),
     Entry("discretion", "evaluator", "fairlead.evaluation.discretion:Discretion", "2502.10441", "what annotators prefer where principles agree, and which principle wins for them in conflicts"),
     Entry("values", "evaluator", "fairlead.evaluation.values:Values", "2308.12014", "which values a model states in a questionnaire, how steadily, which its answers show, how far from a target"),
     Entry("dilemmas", "evaluator", "fairlead.evaluation.dilemmas:Dilemmas", "2308.12014", "which value a model puts before which, from dilemmas between two, and whether its choices fit any order"),
@@ -137,6 +147,15 @@ ENTRIES: tuple[Entry, ...] = (
 # fmt: on
 
 
+PRESETS: dict[str, dict[str, str]] = {
+    "objective": dict.fromkeys(
+        ("grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo", "ppo", "reinforce", "reinforce_pp", "raft"),
+        "policy_gradient",
+    )
+}
+"""By kind: further names, each for a method with some of its fields set (the method's own `presets`)."""
+
+
 def entries(kind: str | None = None) -> tuple[Entry, ...]:
     """Return all entries, or those of one kind."""
     if kind is not None and kind not in KINDS:
@@ -147,20 +166,23 @@ def entries(kind: str | None = None) -> tuple[Entry, ...]:
 def find(kind: str, name: str, *, place: str | None = None) -> Entry:
     """Return the entry of `kind` called `name`, or raise with the nearest name."""
     known = {e.name: e for e in entries(kind)}
-    if name not in known:
-        raise UnknownNameError(kind, name, known, place=place)
-    return known[name]
+    presets = PRESETS.get(kind, {})
+    if name not in known and name not in presets:
+        raise UnknownNameError(kind, name, [*known, *presets], place=place)
+    return known[presets.get(name, name)]
 
 
 def build(kind: str, name: str, /, *, place: str | None = None, **fields: Any) -> Any:
-    """Build a method by catalog name from plain field values.
+    """Build a method by catalog name, or by the name of a preset, from plain field values.
 
     Raises:
         UnknownNameError, UnknownFieldError, UsageError: with the nearest name or the expected fields.
     """
     from fairlead import fields as method_fields
 
-    return method_fields.build(find(kind, name, place=place).load(), fields, owner=name, place=place)
+    method = find(kind, name, place=place).load()
+    preset = method.presets[name] if name in PRESETS.get(kind, {}) else {}
+    return method_fields.build(method, {**preset, **fields}, owner=name, place=place)
 
 
 def from_spec(kind: str, spec: Any, *, place: str | None = None) -> Any:

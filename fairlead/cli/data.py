@@ -17,7 +17,7 @@ __all__ = ["card", "check", "show"]
 
 Model = Annotated[str | None, Parameter(help="Model whose tokenizer and chat template are used.")]
 Kind = Annotated[str | None, Parameter(help="Read rows as this kind: conversation, preference, prompt, text...")]
-Format = Annotated[str | None, Parameter(help="Row format, if not Fairlead's own: hh, alpaca, sharegpt, bbq.")]
+Format = Annotated[str | None, Parameter(help="Row format, if not Fairlead's own: hh, alpaca, sharegpt, bbq, arena.")]
 Limit = Annotated[int | None, Parameter(help="Read only the first so many good rows.")]
 
 _OPEN, _CLOSE = "[[", "]]"

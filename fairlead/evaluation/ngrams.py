@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fairlead.rewards.ngrams import ngrams
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
@@ -24,7 +26,6 @@ __all__ = [
     "cosine_distances",
     "distinct",
     "expected_distinct",
-    "ngrams",
     "self_bleu",
     "word_vectors",
     "words_of",
@@ -37,11 +38,6 @@ _SMALLEST = 0.1
 def words_of(text: str) -> list[str]:
     """Return the words and marks of a text, in lower case."""
     return _WORD.findall(text.lower())
-
-
-def ngrams(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
-    """Count the runs of n words."""
-    return Counter(zip(*(words[i:] for i in range(n))))
 
 
 def distinct(counts: ArrayLike) -> float:

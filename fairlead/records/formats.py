@@ -9,6 +9,9 @@ alpaca    `instruction`, `input` (may be missing or empty), `output`: the user's
 sharegpt  `conversations`: a list of {from, value}; from is human, user, gpt, chatgpt, assistant or system.
 bbq       `context`, `question`, `ans0` to `ans2` and `label`, as in BBQ: prompts of scene and question, with
           the columns `options` and `answer` (the number of the right one); other columns stay.
+arena     two answers and people's verdict, as rankings of two: `winner` is model_a, model_b, "tie" or "tie (bothbad)",
+          and gives the scores 1 and 0, 0 and 1, or .5 each; it stays as a column. The answers are `response_a` and
+          `response_b` to a `prompt`, or what follows the turns that `conversation_a` and `conversation_b` share.
 """
 
 from __future__ import annotations
@@ -46,16 +49,22 @@ def _hh(row: Row, place: str) -> Row | list[Problem]:
         return problems
     chosen, joined = _dialogue(row["chosen"])
     rejected, joined_too = _dialogue(row["rejected"])
-    shared = 0
-    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
-        shared += 1
-    while shared and chosen[shared - 1]["role"] != "user":
-        shared -= 1
+    shared = _shared(chosen, rejected)
     if not shared:
         fix = "leave the row out, or give prompt, chosen and rejected as columns"
         return [Problem(place, "rejected", "the first human turn of `chosen`", named(row["rejected"]), fix)]
     row |= {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}
     return row | ({"joined_turns": joined + joined_too} if joined + joined_too else {})
+
+
+def _shared(one: list[Message], other: list[Message]) -> int:
+    """Return how many turns two dialogues share, up to a user's, the last turn of either left out."""
+    shared = 0
+    while shared < min(len(one), len(other)) - 1 and one[shared] == other[shared]:
+        shared += 1
+    while shared and one[shared - 1]["role"] != "user":
+        shared -= 1
+    return shared
 
 
 def _dialogue(text: str) -> tuple[list[Message], int]:
@@ -120,10 +129,44 @@ def _bbq(row: Row, place: str) -> Row | list[Problem]:
     return row | {"prompt": [{"role": "user", "content": scene}]}
 
 
+_VERDICTS = {"model_a": [1.0, 0.0], "model_b": [0.0, 1.0], "tie": [0.5, 0.5], "tie (bothbad)": [0.5, 0.5]}
+
+
+def _arena(row: Row, place: str) -> Row | list[Problem]:
+    scores = _VERDICTS.get(row["winner"]) if isinstance(row.get("winner"), str) else None
+    if scores is None:
+        return [Problem(place, "winner", " or ".join(_VERDICTS), named(row.get("winner")), "check the format")]
+    if "id" not in row and "question_id" in row:
+        row["id"] = str(row.pop("question_id"))
+    if "conversation_a" not in row:
+        answers = [row.pop(name, None) for name in ("response_a", "response_b")]
+        problems = [
+            Problem(place, f"response_{side}", "text", named(text), "check the format")
+            for side, text in zip("ab", answers)
+            if not isinstance(text, str)
+        ]
+        if not isinstance(row.get("prompt"), str):
+            return problems or row | {"completions": answers, "scores": scores}
+        asked = [{"role": "user", "content": row["prompt"]}]
+        turns = [[{"role": "assistant", "content": text}] for text in answers]
+        return problems or row | {"prompt": asked, "completions": turns, "scores": scores}
+    told = {name: row.pop(name, None) for name in ("conversation_a", "conversation_b")}
+    for name, turns in told.items():
+        if not isinstance(turns, list) or not all(isinstance(turn, Mapping) and "role" in turn for turn in turns):
+            return [Problem(place, name, "a list of {role, content}", named(turns), "check the format")]
+    one, other = ([Message(role=t["role"], content=t.get("content")) for t in turns] for turns in told.values())
+    shared = _shared(one, other)
+    if not shared:
+        fix = "leave the row out: the two answer different prompts"
+        return [Problem(place, "conversation_b", "the first user turn of conversation_a", named(other), fix)]
+    return row | {"prompt": one[:shared], "completions": [one[shared:], other[shared:]], "scores": scores}
+
+
 FORMATS: dict[str, Callable[[Row, str], Row | list[Problem]]] = {
     "hh": _hh,
     "alpaca": _alpaca,
     "sharegpt": _sharegpt,
     "bbq": _bbq,
+    "arena": _arena,
 }
 """name -> (row, its place) to a row with Fairlead's columns, or what is wrong with it."""

@@ -114,7 +114,7 @@ def read(
         kind: what to read rows as; by default what their columns say. Any kind with prompts can be read as
             "prompt"; a preference as "conversation" (the chosen answer) or as two of "feedback" (ids ending with
             -chosen and -rejected); both kinds of chat as "text" (contents, parted by blank lines).
-        format: shape of rows that are not Fairlead's own: hh, alpaca, sharegpt, bbq.
+        format: shape of rows that are not Fairlead's own: hh, alpaca, sharegpt, bbq, arena.
         limit: read only the first so many records (of all sources together).
         bad_rows: "error" stops at the end with all problems; "drop" leaves the rows out, counts them in
             `Records.dropped` and logs a warning.

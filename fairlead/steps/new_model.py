@@ -72,7 +72,7 @@ class NewModel:
     max_positions: int = 1024
     """Longest sequence in tokens."""
     format: str | None = None
-    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq."""
+    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq, arena."""
     limit: int | None = None
     """Use only the first so many records."""
     seed: int = 0

@@ -30,7 +30,7 @@ class Select:
     data: str | tuple[str, ...]
     """Where the records come from: a path, `harbor:SET`, a hub id, or several."""
     format: str | None = None
-    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq."""
+    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq, arena."""
     kind: str | None = None
     """Kind to read records as where they can be converted, such as `conversation`."""
     limit: int | None = None

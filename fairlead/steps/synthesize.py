@@ -41,7 +41,7 @@ class Synthesize:
     count: int | None = None
     """How often a method without seeds starts."""
     format: str | None = None
-    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq."""
+    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq, arena."""
     limit: int | None = None
     """Use only the first so many seeds."""
     shard: str | None = None

@@ -28,7 +28,7 @@ class WriteGuidelines:
     writing: Writing = _USUAL
     """How: the drawing, the texts, what is left out."""
     format: str | None = None
-    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq."""
+    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq, arena."""
     limit: int | None = None
     """Use only the first so many requests."""
     dtype: str | None = None

@@ -150,6 +150,37 @@ def test_bbq(tmp_path):
         assert told in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("winner", "scores"),
+    [("model_a", (1, 0)), ("model_b", (0, 1)), ("tie", (0.5, 0.5)), ("tie (bothbad)", (0.5, 0.5))],
+)
+def test_arena(tmp_path, winner, scores):
+    flat = {"id": "1", "prompt": "q", "response_a": "a", "response_b": "b", "winner": winner, "references": ["r"]}
+    one, other = ([user("q"), assistant(text)] for text in "ab")
+    chat = {"question_id": "2", "conversation_a": one, "conversation_b": other, "winner": winner, "turn": 1}
+    for record in read(save(tmp_path, flat, chat), format="arena"):
+        assert (record.prompt, record.scores) == ((user("q"),), scores)
+        assert record.completions == ((assistant("a"),), (assistant("b"),))
+        assert record.extra["winner"] == winner
+
+
+def test_arena_of_several_turns_and_what_is_refused(tmp_path):
+    start = [user("q"), assistant("a"), user("p")]
+    row = {"question_id": "1", "winner": "tie", "conversation_a": [*start, assistant("b")]}
+    (record,) = read(save(tmp_path, row | {"conversation_b": [*start, assistant("c")]}), format="arena")
+    assert (len(record.prompt), record.id) == (3, "1")
+    flat = {"prompt": "q", "response_a": "a", "response_b": "b", "winner": "tie"}
+    for wrong, told in (
+        (row | {"conversation_b": [user("other"), assistant("c")]}, "the first user turn of conversation_a"),
+        (row | {"conversation_b": "c"}, "conversation_b: expected a list of"),
+        (flat | {"winner": "both"}, "winner: expected model_a or model_b"),
+        (flat | {"response_b": None}, "response_b: expected text"),
+    ):
+        with pytest.raises(DataError) as caught:
+            read(save(tmp_path, wrong), format="arena")
+        assert told in str(caught.value)
+
+
 def test_alpaca(tmp_path):
     rows = [
         {"instruction": "add", "input": "1 2", "output": "3", "text": "x"},
