@@ -1,7 +1,7 @@
 """Rejection sampling: of several answers to each prompt the K best go back to training (Touvron et al. 2023, arXiv
 2307.09288, section 3.2.3; Tian et al. 2023, ChiMed-GPT, arXiv 2311.06025; Dong et al. 2023, RAFT, arXiv 2304.06767).
 
-The best of N draws of a policy are at most ln N - (N - 1) / N nats away from it (`divergence_bound`).
+The best of N draws of a policy are at most ln N - (N - 1) / N nats away from it (`fairlead.theory.best_of_n.kl_bound`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fairlead.messages import Prompt
 from fairlead.selection.base import Selection, Selector, best_first, check_keep, chosen, number_kept
 from fairlead.selection.pool import Pool
 
-__all__ = ["RejectionSampling", "divergence_bound"]
+__all__ = ["RejectionSampling"]
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,6 @@ class RejectionSampling(Selector):
         if math.isnan(value):
             return "no value"
         return f"value below {self.above:g}" if self.above is not None and value < self.above else ""
-
-
-def divergence_bound(n: int) -> float:
-    """Return the most that the best of `n` draws is away from the policy that drew them: KL in nats.
-
-    Raises:
-        UsageError: fewer than one draw.
-    """
-    if n < 1:
-        raise UsageError(f"the best of {n} draws", fix="give 1 draw or more")
-    return math.log(n) - (n - 1) / n
 
 
 def _asked(record: Any) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from fairlead.errors import DataError, UsageError
 from fairlead.records import Conversation, PromptOnly
-from fairlead.selection.rejection_sampling import RejectionSampling, divergence_bound
+from fairlead.selection.rejection_sampling import RejectionSampling
 
 
 def drawn(prompt: str, *answers: tuple[str, float | None], finish: str = "stop"):
@@ -62,26 +61,11 @@ def test_ranked_answers_of_one_prompt():
     assert sorted(RejectionSampling()(one).indices.tolist()) == [0, 1]
 
 
-@pytest.mark.parametrize(("n", "nats"), [(1, 0.0), (2, 0.193147), (4, 0.636294), (8, 1.204442), (16, 1.835089)])
-def test_the_bound_of_the_best_of_n(n, nats):
-    assert divergence_bound(n) == pytest.approx(nats, abs=1e-6)
-
-
-def test_the_divergence_of_the_best_of_n():
-    draws = np.arange(1, 9)
-    # With distinct values the bound is met: the k-th best of a uniform policy has density n u^(n-1).
-    u = (np.arange(200_000) + 0.5) / 200_000
-    density = 8 * u**7
-    assert (density * np.log(density)).mean() == pytest.approx(divergence_bound(len(draws)), abs=1e-3)
-
-
 def test_settings_and_records_that_do_not_fit():
     with pytest.raises(UsageError, match="best is 0"):
         RejectionSampling(best=0)
     with pytest.raises(UsageError, match="would keep everything"):
         RejectionSampling(scope="pool")
-    with pytest.raises(UsageError, match="0 draws"):
-        divergence_bound(0)
     turns = ({"role": "user", "content": "q"}, {"role": "assistant", "content": "a"})
     with pytest.raises(DataError, match="without a prompt"):
         RejectionSampling()([Conversation("m", "", turns, {"reward": 1.0})])
