@@ -131,32 +131,9 @@ def audit_groups(
     table = _People.of(values, groups, people, weights)
     shares = _population(population, table)
     table, shares, notes = _merged(table, shares, smallest)
-    names, w, a = table.names, np.array([shares[name] for name in table.names]), table.shares()
-    mean, variance, count = table.moments(confidence)
-    estimates = _Linear(mean, variance, count, confidence)
-    each = np.eye(len(names))
-    base, constant = (a, 0.0) if believed is None else (np.zeros(len(names)), float(believed))
-    gaps = [estimates.of(each[g] - base, -constant) for g in range(len(names))]
-    adjusted = [estimates.of(each[g] - base, -constant, 1 - (1 - confidence) / len(names)) for g in range(len(names))]
-    pooled = _pooled(mean, table)
-    found = {
-        names[g]: Group(
-            float(w[g]), float(a[g]), int(count[g]), estimates.of(each[g]), float(pooled[g]), absolute(gaps[g])
-        )
-        for g in sorted(range(len(names)), key=lambda g: -abs(gaps[g].value))
-    }
-    return Representation(
-        found,
-        estimates.of(base, constant),
-        estimates.of(w),
-        absolute(estimates.of(w - base, -constant)),
-        worst_gap(gaps, adjusted),
-        float(np.ptp(mean)),
-        effective_size((w / a)[table.group_of_record] * table.weight),
-        float(w[count >= enough].sum()),
-        samples_per_group(epsilon, 1 - confidence, len(names)),
-        notes,
-    )
+    effective, coverage = _counting(table, shares, enough)
+    needed = samples_per_group(epsilon, 1 - confidence, len(table.names))
+    return Representation(*_compared(table, shares, believed, confidence), effective, coverage, needed, notes)
 
 
 def audit_robustness(failures: int, trials: int, confidence: float = 0.95) -> Robustness:
@@ -279,6 +256,32 @@ class _Linear:
         tail = (1 - (confidence or self.confidence)) / 2
         half = float(stats.t.isf(tail, freedom)) * math.sqrt(parts.sum())
         return Estimate(value, value - half, value + half, n)
+
+
+def _compared(
+    table: _People, shares: Mapping[str, float], believed: float | None, confidence: float
+) -> tuple[dict[str, Group], Estimate, Estimate, Estimate, Estimate, float]:
+    """Return groups, what is believed, what the population gets, the mean and the worst gap, and the fairness gap."""
+    names, w, a = table.names, np.array([shares[name] for name in table.names]), table.shares()
+    mean, variance, count = table.moments(confidence)
+    estimates, each = _Linear(mean, variance, count, confidence), np.eye(len(names))
+    base, constant = (a, 0.0) if believed is None else (np.zeros(len(names)), float(believed))
+    gaps = [estimates.of(row - base, -constant) for row in each]
+    adjusted = [estimates.of(row - base, -constant, 1 - (1 - confidence) / len(names)) for row in each]
+    values, pooled = [estimates.of(row) for row in each], _pooled(mean, table)
+    groups = {
+        names[g]: Group(float(w[g]), float(a[g]), int(count[g]), values[g], float(pooled[g]), absolute(gaps[g]))
+        for g in sorted(range(len(names)), key=lambda g: -abs(gaps[g].value))
+    }
+    means = (estimates.of(base, constant), estimates.of(w), absolute(estimates.of(w - base, -constant)))
+    return groups, *means, worst_gap(gaps, adjusted), float(np.ptp(mean))
+
+
+def _counting(table: _People, shares: Mapping[str, float], enough: int) -> tuple[float, float]:
+    """Return the labels that count after weighting to the population, and its share in groups with enough people."""
+    w = np.array([shares[name] for name in table.names])
+    weights = (w / table.shares())[table.group_of_record] * table.weight
+    return effective_size(weights), float(w[table.counts() >= enough].sum())
 
 
 def _unanimous(count: np.ndarray, confidence: float) -> np.ndarray:
