@@ -113,6 +113,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("rewards", "evaluator", "fairlead.evaluation.rewards:RewardAxes", "", "mean reward per axis with bootstrap intervals"),
     Entry("tradeoff", "evaluator", "fairlead.evaluation.tradeoff:Tradeoff", "2401.16332", "alignment and helpfulness over the steering coefficient, with the two laws fitted"),
     Entry("win_rate", "evaluator", "fairlead.evaluation.win_rate:WinRate", "", "pairwise win rate of every engine against a baseline under a reward, ties counted half"),
+    Entry("inference_win_rate", "evaluator", "fairlead.evaluation.inference_win_rate:InferenceWinRate", "2412.19792", "win rates of one draw, of the best and of the worst of n against a base, unbiased from samples"),
     Entry("pairwise_judge", "evaluator", "fairlead.evaluation.pairwise_judge:PairwiseJudge", "2305.14387", "win rate against a baseline in a judge's opinion: both orders, equal lengths, the judge's biases"),
     Entry("judge_audit", "evaluator", "fairlead.evaluation.judge_audit:JudgeAudit", "2410.07137", "whether judges can be believed: agreement with people on their pairs, tastes, and a constant answer that must not win"),
     Entry("aspect_judge", "evaluator", "fairlead.evaluation.aspect_judge:AspectJudge", "2312.01552", "scores of answers by aspect in a judge's opinion: just-eval's six, or one's own"),

@@ -20,7 +20,7 @@ VOCABULARY_TILE = 1024
 
 @dataclass(frozen=True)
 class Head:
-    """How a model turns hidden states into logits: z = scale * (h W' + b), then cap * tanh(z / cap)."""
+    """How a model turns hidden states into logits: z = scale * (h W' + b), cap * tanh(z / cap), over temperature."""
 
     weight: Tensor
     """[V, H]."""
@@ -30,11 +30,13 @@ class Head:
     """Factor on the logits."""
     cap: float | None = None
     """Soft cap on the logits."""
+    temperature: float = 1.0
+    """What the finished logits are divided by."""
 
     def part(self, start: int, end: int, dtype: torch.dtype) -> Head:
         """Return the head of some of the vocabulary, its weight in `dtype`."""
         bias = None if self.bias is None else self.bias[start:end].float()
-        return Head(self.weight[start:end].to(dtype), bias, self.scale, self.cap)
+        return Head(self.weight[start:end].to(dtype), bias, self.scale, self.cap, self.temperature)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits [M, V] of hidden states [M, H], which have the weight's dtype."""
@@ -45,7 +47,9 @@ class Head:
         """Return logits of h W' + b."""
         if self.scale != 1.0:
             logits = logits * self.scale
-        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+        if self.cap is not None:
+            logits = self.cap * torch.tanh(logits / self.cap)
+        return logits if self.temperature == 1.0 else logits / self.temperature
 
     def tile(self, hidden: Tensor, start: int, end: int) -> Tensor:
         """Return float32 logits [M, end - start] of hidden states [M, H], computed in their dtype."""
@@ -53,7 +57,8 @@ class Head:
 
     def slope(self, logits: Tensor) -> Tensor | float:
         """Return d(logits) / d(h W' + b), from the logits themselves."""
-        return self.scale if self.cap is None else self.scale * (1.0 - (logits / self.cap) ** 2)
+        factor = self.scale / self.temperature
+        return factor if self.cap is None else factor * (1.0 - (logits * self.temperature / self.cap) ** 2)
 
 
 def token_logprobs(hidden: Tensor, head: Head, targets: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
@@ -65,7 +70,8 @@ def token_logprobs(hidden: Tensor, head: Head, targets: Tensor, *, dtype: torch.
         targets: int64 [M].
         dtype: arithmetic of the matrix products; softmax and sums are always float32. Default: that of `hidden`.
     """
-    return _TiledLogProbs.apply(hidden, head.weight, head.bias, targets, head.scale, head.cap, dtype or hidden.dtype)
+    shape = (head.scale, head.cap, head.temperature)
+    return _TiledLogProbs.apply(hidden, head.weight, head.bias, targets, shape, dtype or hidden.dtype)
 
 
 @torch.no_grad()
@@ -108,9 +114,9 @@ def _in_tile(targets: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
 
 class _TiledLogProbs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, scale, cap, dtype):
-        ctx.scale, ctx.cap, ctx.dtype = scale, cap, dtype
-        head = Head(weight, bias, scale, cap)
+    def forward(ctx, hidden, weight, bias, targets, shape, dtype):
+        ctx.shape, ctx.dtype = shape, dtype
+        head = Head(weight, bias, *shape)
         with torch.autocast(hidden.device.type, enabled=False):
             states = hidden.to(dtype)
             total = torch.full((len(states),), -torch.inf, dtype=torch.float32, device=hidden.device)
@@ -128,7 +134,7 @@ class _TiledLogProbs(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         hidden, weight, bias, targets, total = ctx.saved_tensors
-        head = Head(weight, bias, ctx.scale, ctx.cap)
+        head = Head(weight, bias, *ctx.shape)
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         # A gradient that nobody wants has no rows.
         grad_hidden = hidden.new_zeros(hidden.shape if wants_hidden else (0,), dtype=torch.float32)
@@ -165,4 +171,4 @@ class _TiledLogProbs(torch.autograd.Function):
             grad_hidden *= -grad[:, None]
         found = (grad_hidden.to(hidden.dtype), grad_weight, grad_bias)
         wanted = (wants_hidden, wants_weight, wants_bias)
-        return *(g if w else None for g, w in zip(found, wanted)), None, None, None, None
+        return *(g if w else None for g, w in zip(found, wanted)), None, None, None

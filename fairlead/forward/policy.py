@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,8 @@ class Outputs(NamedTuple):
     """float32 [N]: the sequence-score head's value of each completion."""
     divergence: Tensor | None = None
     """float32 [N, T]: divergence of teacher and model at each token, 0 where it does not count."""
+    values: Tensor | None = None
+    """float32 [N, T, V]: what the value heads expect before each token, 0 where it does not count."""
     collision: Tensor | None = None
     """float32 [N, T]: log of the summed squared probabilities over the vocabulary, without gradient."""
 
@@ -40,13 +43,23 @@ class Outputs(NamedTuple):
 class Policy(nn.Module):
     """A causal language model, or a sequence-score model, behind one forward for every layout."""
 
-    def __init__(self, model: nn.Module, *, layout: str = "shared", score_head: bool = False):
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        layout: str = "shared",
+        score_head: bool = False,
+        value_heads: int = 0,
+        temperature: float = 1.0,
+    ):
         """Wrap `model`.
 
         Args:
             model: a transformers causal LM, or sequence classifier when `score_head`; a peft model of either.
             layout: one of `LAYOUTS`; every batch given to the forward must be laid out so.
             score_head: give one score per completion, not log-probs.
+            value_heads: linear heads beside the output head, on the same states, zero at first.
+            temperature: what the logits are divided by before they become log-probs.
 
         Raises:
             UnsupportedError: an output head that is not a plain linear layer, or virtual tokens in another layout than
@@ -58,7 +71,14 @@ class Policy(nn.Module):
         """What accelerate shards layer by layer, unless it is told otherwise."""
         self.layout = layout
         self.score_head = score_head
+        self.temperature = temperature
         self._bare = False
+        self.value_head: nn.Linear | None = None
+        if value_heads:
+            width = self.plain.config.get_text_config().hidden_size
+            self.value_head = nn.Linear(width, value_heads, device=next(model.parameters()).device)
+            nn.init.zeros_(self.value_head.weight)
+            nn.init.zeros_(self.value_head.bias)
         if layout != "padded" and virtual_count(model):
             raise UnsupportedError(f"virtual tokens do not go with layout {layout}", fix="use layout: padded")
         if layout != "padded":
@@ -100,7 +120,8 @@ class Policy(nn.Module):
 
         def spread(values: Tensor) -> Tensor:
             # Whole tensors, not views: sharded modules hook their outputs.
-            empty = torch.zeros(batch.mask.shape, dtype=torch.float32, device=hidden.device)
+            shape = (*batch.mask.shape, *values.shape[1:])
+            empty = torch.zeros(shape, dtype=torch.float32, device=hidden.device)
             return empty.index_put((batch.place // width, batch.place % width), values)
 
         diverged = None
@@ -112,6 +133,7 @@ class Policy(nn.Module):
             spread(token_logprobs(states, head, batch.target, dtype=dtype)),
             divergence=diverged,
             collision=spread(token_collisions(states, head, dtype=dtype)) if collision else None,
+            values=None if self.value_head is None else spread(self.value_head(states).float()),
         )
 
     def hidden(self, batch: Batch) -> Tensor:
@@ -157,7 +179,8 @@ class Policy(nn.Module):
             )
         config = self.plain.config
         scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
-        return Head(layer.weight, layer.bias, scale, getattr(config, "final_logit_softcapping", None))
+        cap = getattr(config, "final_logit_softcapping", None)
+        return Head(layer.weight, layer.bias, scale, cap, self.temperature)
 
     @property
     def virtual_tokens(self) -> int:
@@ -188,7 +211,8 @@ class Policy(nn.Module):
         logits = self.plain(**self._inputs(batch)).logits
         logits = logits.flatten(0, 1).index_select(0, batch.source).float()
         own = logits.log_softmax(-1).gather(-1, batch.target[:, None])[:, 0]
-        if (own - token_logprobs(hidden, self.head(), batch.target)).abs().max() > 0.02:
+        head = replace(self.head(), temperature=1.0)
+        if (own - token_logprobs(hidden, head, batch.target)).abs().max() > 0.02:
             raise UnsupportedError(
                 f"{type(self.plain).__name__} changes its logits in a way Fairlead does not know",
                 fix="use a model whose logits are a linear map of its last hidden state",

@@ -22,11 +22,14 @@ class Train(TrainConfig):
     def uses(self) -> tuple[Use, ...]:
         """Return the model, the data and the objective."""
         held_out = self.evaluation_data or ()
+        rewards = {} if self.rollout is None else self.rollout.named
+        at = ("rewards",) if self.rollout is not None and self.rollout.rewards else ()
         return (
             Use(("model",), "model", self.model),
             *data_uses("data", self.data),
             *data_uses("evaluation_data", held_out),
             Use(("objective",), "objective", self.objective),
+            *(Use(("rollout", *at, name), "reward", spec) for name, spec in rewards.items()),
         )
 
     def preview(self, before: Mapping[str, Preview]) -> Preview:

@@ -13,13 +13,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["Progress", "all_checkpoints", "latest", "load", "save"]
+__all__ = ["Progress", "all_checkpoints", "latest", "load", "load_rollout", "save"]
 
 _PROGRESS = "progress.json"
 _MEMORY = "memory.safetensors"
+_ROLLOUT = "rollout.pt"
 
 
 @dataclass
@@ -49,7 +51,15 @@ def latest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def save(folder: Path, accelerator: Any, progress: Progress, memory: Mapping[str, Tensor], *, keep: int) -> Path:
+def save(
+    folder: Path,
+    accelerator: Any,
+    progress: Progress,
+    memory: Mapping[str, Tensor],
+    *,
+    keep: int,
+    rollout: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a checkpoint and remove all but the newest `keep` and the best.
 
     A checkpoint appears under its name only when complete: a kill at any moment leaves the previous one in place.
@@ -65,6 +75,8 @@ def save(folder: Path, accelerator: Any, progress: Progress, memory: Mapping[str
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         save_file({k: v.detach().cpu().contiguous() for k, v in memory.items()}, half / _MEMORY)
+        if rollout is not None:
+            torch.save(dict(rollout), half / _ROLLOUT)
         (half / _PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)
         half.rename(target)
@@ -81,3 +93,9 @@ def load(checkpoint: Path, accelerator: Any) -> tuple[Progress, dict[str, Tensor
     accelerator.load_state(str(checkpoint))
     progress = Progress(**json.loads((checkpoint / _PROGRESS).read_text(encoding="utf-8")))
     return progress, load_file(checkpoint / _MEMORY)
+
+
+def load_rollout(checkpoint: Path) -> dict[str, Any]:
+    """Return what an online run kept of its rollouts."""
+    # Arrays and groups of this run's own, not of strangers.
+    return torch.load(checkpoint / _ROLLOUT, weights_only=False)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from fairlead.errors import UsageError
 from fairlead.training.adapters import parse
+from fairlead.training.rollout_config import RolloutConfig
 
 __all__ = ["TooLong", "TrainConfig"]
 
@@ -25,10 +26,12 @@ class TrainConfig:
     """Training records: a path, `harbor:SET`, a hub id, or several of them."""
     objective: str | dict[str, Any] = "sft"
     """Catalog name of the objective, or a mapping of `name` and its fields."""
+    rollout: RolloutConfig | None = None
+    """How an objective that learns from completions of its own draws them, and what values them."""
     evaluation_data: str | tuple[str, ...] | None = None
     """Held-out records on which the objective is measured during training."""
     format: str | None = None
-    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq."""
+    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq, arena."""
     kind: str | None = None
     """Kind to read records as where they can be converted: `conversation` takes a preference's chosen answer."""
     limit: int | None = None

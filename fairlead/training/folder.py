@@ -72,7 +72,7 @@ def save_model(run: Run, folder: Path, result: TrainResult) -> None:
     accelerator = run.accelerator
     state = accelerator.get_state_dict(run.policy)
     if accelerator.is_main_process:
-        own = {name.removeprefix("model."): value for name, value in state.items()}
+        own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
         model = run.plain.model
         if accelerator.is_fsdp2:
             model = unsharded(model, own, run.materials.config)

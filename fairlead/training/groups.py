@@ -278,5 +278,7 @@ _FITTERS: dict[TooLong, Callable[[Group, int], Group | None]] = {
 
 
 def _spread(values: Sequence[int]) -> dict[str, float]:
+    if not values:
+        return {}
     low, median, high, top = np.percentile(values, [0, 50, 95, 100]).tolist()
     return {"min": low, "median": median, "p95": high, "max": top, "mean": float(np.mean(values))}

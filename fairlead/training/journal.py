@@ -25,10 +25,11 @@ class Journal:
 
     def __init__(self, folder: Path, *, steps: int, start: int, quiet: bool, main: bool):
         """Continue the journal after step `start`, forgetting lines of steps that will be done again."""
-        self.path = folder / "metrics.jsonl"
+        self.path, self.samples = folder / "metrics.jsonl", folder / "rollouts.jsonl"
         self.main = main
         self.console = Console(stderr=True, quiet=quiet or not main)
-        self._trim(start)
+        for path in (self.path, self.samples):
+            self._trim(path, start)
         self._began, self._from = time.monotonic(), start
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -59,30 +60,40 @@ class Journal:
             stream.flush()
             os.fsync(stream.fileno())
 
+    def sample(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append some completions of a rollout, with what they were worth."""
+        if self.main and rows:
+            with self.samples.open("a", encoding="utf-8") as stream:
+                stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
     def step(self, line: Mapping[str, Any]) -> None:
         """Write a training step's metrics and move the bar."""
         self.write(line)
-        note = f"loss {line['loss']:.4f}  {line['tokens_per_second']:.0f} tok/s"
+        worth = f"reward {line['reward']:.3f}" if "reward" in line else f"loss {line['loss']:.4f}"
+        note = f"{worth}  {line['tokens_per_second']:.0f} tok/s"
         self.progress.update(self.task, completed=line["step"], note=note)
 
     def say(self, text: str | Text) -> None:
         """Print a line above the bar."""
         self.console.print(text, highlight=False)
 
-    def _trim(self, start: int) -> None:
-        if not self.main or not self.path.is_file():
+    def _trim(self, path: Path, start: int) -> None:
+        if not self.main or not path.is_file():
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= start and start > 0]
-        half = self.path.with_suffix(".half")
+        half = path.with_suffix(".half")
         half.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        half.replace(self.path)
+        half.replace(path)
 
 
 def marked_rows(groups: Sequence[Group], renderer: Renderer, count: int = 3) -> list[dict[str, Any]]:
     """Return the first groups as text in parts, each marked as trained or not: [{"id", "parts": [[text, trained]]}]."""
     rows = []
     for group in groups[:count]:
+        if not group.branches:
+            prompt = Rendered(group.prompt.tolist(), [False] * len(group.prompt), [], len(group.prompt))
+            rows.append({"id": group.id, "parts": [list(part) for part in renderer.parts(prompt)]})
         for k, branch in enumerate(group.branches):
             split = len(group.prompt)
             ids = [*group.prompt.tolist(), *branch.ids.tolist()]

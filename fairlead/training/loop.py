@@ -51,6 +51,8 @@ def train(config: TrainConfig, folder: Path | str, *, resume: bool = True, quiet
         found = checkpoint.latest(folder / "checkpoints")
         if found is not None:
             run.progress, run.memory = checkpoint.load(found, accelerator)
+            if run.rollouts is not None:
+                run.rollouts.restore(checkpoint.load_rollout(found))
         _fit(run, folder, quiet)
         steps = run.progress.step
         if config.keep == "best" and run.progress.best_step != steps:
@@ -76,13 +78,22 @@ def _fit(run: Run, folder: Path, quiet: bool) -> None:
         while run.progress.step < steps:
             line = run.step()
             journal.step(line)
+            if run.rollouts is not None:
+                journal.sample(run.rollouts.samples)
+                run.rollouts.samples.clear()
             run.accelerator.log(line, step=line["step"])
             run.progress.metrics |= {k: v for k, v in line.items() if k not in ("step", "groups")}
             now = run.progress.step
             better = run.held_out.groups and (now % evaluate_every == 0 or now == steps) and _evaluate_now(run, journal)
             if better or now % save_every == 0 or stopped.is_set():
+                kept = None if run.rollouts is None else run.rollouts.state(now)
                 checkpoint.save(
-                    folder / "checkpoints", run.accelerator, run.progress, run.memory, keep=config.keep_checkpoints
+                    folder / "checkpoints",
+                    run.accelerator,
+                    run.progress,
+                    run.memory,
+                    keep=config.keep_checkpoints,
+                    rollout=kept,
                 )
             if stopped.is_set() and now < steps:
                 journal.say(f"stopped after step {now} of {steps}; the same command goes on from there")

@@ -31,13 +31,15 @@ class Order:
     """Overrides `epochs`."""
     seed: int
     """Order of the stream."""
+    repeats: int = 1
+    """Optimizer steps for each batch of the stream."""
 
     @property
     def total(self) -> int:
         """Groups trained on, repeats counted."""
         if self.max_steps is not None:
             return self.max_steps * self.batch_size
-        return max(1, round(self.groups * self.epochs))
+        return max(1, round(self.groups * self.epochs)) * self.repeats
 
     @property
     def steps(self) -> int:
@@ -48,7 +50,11 @@ class Order:
         """Return the group numbers of a step, counted from 0."""
         start = step * self.batch_size
         end = min(start + self.batch_size, self.total)
-        return [self._epoch(p // self.groups)[p % self.groups] for p in range(start, end)]
+        return [self.item(p) for p in range(start, end)]
+
+    def item(self, place: int) -> int:
+        """Return the group at a place of the endless stream."""
+        return self._epoch(place // self.groups)[place % self.groups]
 
     def _epoch(self, number: int) -> list[int]:
         return _permutation(self.groups, self.seed, number)

@@ -11,6 +11,7 @@ from fairlead.forward.layout import tokens
 from fairlead.training.adapters import adapt
 from fairlead.training.config import TrainConfig
 from fairlead.training.order import split
+from fairlead.training.prompts import imagined
 from fairlead.training.setup import Materials, gather
 
 __all__ = ["Plan", "plan"]
@@ -56,6 +57,8 @@ def plan(config: TrainConfig) -> Plan:
     materials = gather(config)
     parameters, trainable, activation = _sizes(config, materials)
     order, groups = materials.order, materials.groups
+    if config.rollout is not None:
+        groups = [imagined(g, config.rollout.n, config.rollout.max_tokens) for g in groups]
     looked_at = range(min(order.steps, 20))
     passes = [len(split([groups[i] for i in order.at(s)], config.micro_tokens, "shared")) for s in looked_at]
     width = min(config.micro_tokens, sum(sorted((tokens(g) for g in groups), reverse=True)[: config.batch_size]))
@@ -65,7 +68,7 @@ def plan(config: TrainConfig) -> Plan:
         "records": len(materials.data),
         "groups": len(groups),
         "completions": sum(len(g.branches) for g in groups),
-        "trained_tokens": materials.lengths.trained,
+        "trained_tokens": materials.lengths.trained or int(sum(b.trained.sum() for g in groups for b in g.branches)),
         "computed_tokens": sum(tokens(g) for g in groups),
         "dropped": len(materials.lengths.dropped),
         "truncated": len(materials.lengths.truncated),
@@ -102,6 +105,13 @@ def _sentences(config: TrainConfig, materials: Materials, n: dict, stored: bool)
     name = type(materials.objective).__name__
     fields = ", ".join(f"{k}={v}" for k, v in to_plain(materials.objective).items())
     frozen = n["parameters"] - n["trainable"]
+    if config.rollout is not None:
+        drawn, rewards = config.rollout, ", ".join(config.rollout.named)
+        yield (
+            f"Draws {drawn.n} completions of at most {drawn.max_tokens} tokens for each of {config.batch_size} prompts "
+            f"a step, valued by {rewards}; a rollout serves {drawn.steps_each} optimizer steps. Tokens below are those "
+            "of completions at their longest."
+        )
     yield (
         f"Trains {config.model} with {name}" + (f" ({fields})" if fields else "") + f" on {n['records']:,} records of "
         f"{', '.join(config.sources)}: {n['groups']:,} groups with {n['completions']:,} completions."

@@ -27,6 +27,7 @@ from fairlead.training.frozen import attach_logprobs, logprobs_key
 from fairlead.training.groups import mismatched
 from fairlead.training.objectives.base import Loss, Memory, Scores
 from fairlead.training.order import Pass, split
+from fairlead.training.rollouts import Rollouts
 from fairlead.training.setup import Materials, load_teacher, make_optimizer, make_policy, make_schedule
 from fairlead.training.totals import Sums, Totals
 
@@ -71,6 +72,8 @@ class Run:
     """Where the run is."""
     memory: dict[str, Tensor] = field(default_factory=dict)
     """The objective's state."""
+    rollouts: Rollouts | None = None
+    """Where an online run's groups come from."""
 
     @property
     def plain(self) -> Policy:
@@ -138,6 +141,7 @@ class Run:
             teacher=batch.teacher,
             divergence=seen.divergence,
             collision=seen.collision,
+            values=seen.values,
             fields=batch.fields,
             progress=self.progress.step / self.materials.order.steps,
             training=self.policy.training,
@@ -157,9 +161,12 @@ class Run:
         """Do one optimizer step and return its metrics."""
         began = time.monotonic()
         number = self.progress.step
-        numbers = self.materials.order.at(number)
+        data, numbers = self.training, self.materials.order.at(number)
+        if self.rollouts is not None:
+            data = Prepared(self.rollouts.at(number))
+            numbers = list(range(len(data.groups)))
         totals = Totals()
-        for loss, counts, _, tokens in self.losses(self.training, numbers):
+        for loss, counts, _, tokens in self.losses(data, numbers):
             self.accelerator.backward(loss.sum if counts else loss.sum * 0.0)
             totals.add(loss, counts, tokens)
         sums = totals.reduce(self.accelerator)
@@ -169,7 +176,7 @@ class Run:
             torch._foreach_mul_(gradients, self.accelerator.num_processes / count)  # pyright: ignore[reportPrivateImportUsage]
         limit = self.materials.config.clip or math.inf
         norm = float(self.accelerator.clip_grad_norm_(self.policy.parameters(), limit))
-        self._refuse_broken([self.training.groups[i] for i in numbers], sums, norm)
+        self._refuse_broken([data.groups[i] for i in numbers], sums, norm)
         rate = self.schedule.get_last_lr()[0]
         self.optimizer.step()
         self.schedule.step()
@@ -183,6 +190,7 @@ class Run:
         return {
             "step": number + 1,
             **sums.means(),
+            **({} if self.rollouts is None else self.rollouts.metrics),
             "learning_rate": rate,
             "grad_norm": norm,
             "groups": len(numbers),
@@ -215,6 +223,8 @@ class Run:
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Return the objective's mean loss and metrics on the held-out groups, taken in batches like training's."""
+        if self.rollouts is not None:
+            return self.rollouts.measure(self.held_out.groups, self.materials.held_out or ())
         totals = Totals()
         size, number = self.materials.config.batch_size, len(self.held_out.groups)
         self.policy.eval()
@@ -238,12 +248,17 @@ def prepare(materials: Materials, accelerator: Any) -> Run:
     training = Part(materials.groups, materials.data)
     desk = Desk(config, policy, accelerator, materials.tokenizer, training)
     parts = [training] if materials.held_out is None else [training, Part(materials.evaluation, materials.held_out)]
-    prepared = [_prepare_data(part, materials, desk) for part in parts]
+    if config.rollout is not None:
+        prepared = [Prepared(list(part.groups)) for part in parts]
+    else:
+        prepared = [_prepare_data(part, materials, desk) for part in parts]
     teacher = load_teacher(materials, desk) if objective.needs.divergence else None
     held_out = prepared[1] if len(prepared) == 2 else Prepared([])
     run = Run(materials, accelerator, policy, teacher, optimizer, schedule, prepared[0], held_out, note, desk.notes)
     if isinstance(objective, Memory):
         run.memory = objective.init()
+    if config.rollout is not None:
+        run.rollouts = Rollouts(materials, desk)
     if config.trackers:
         accelerator.init_trackers("fairlead", config={"objective": str(to_plain(config.objective))})
     return run

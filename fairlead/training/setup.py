@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,7 +24,10 @@ from fairlead.training.columns import Desk
 from fairlead.training.config import TrainConfig
 from fairlead.training.groups import Lengths, build_groups, text_blocks
 from fairlead.training.objectives.base import Objective
+from fairlead.training.objectives.online import Online
 from fairlead.training.order import Order
+from fairlead.training.prompts import prompt_groups
+from fairlead.training.rollout_config import RolloutConfig
 
 __all__ = ["Materials", "gather", "load_teacher", "make_optimizer", "make_policy", "make_schedule"]
 
@@ -62,7 +66,19 @@ class Materials:
     def longest(self) -> int:
         """Tokens of the longest prompt with one completion."""
         every = [*self.groups, *self.evaluation]
-        return max(len(g.prompt) + max(len(b.ids) for b in g.branches) for g in every)
+        drawn = 0 if self.config.rollout is None else self.config.rollout.max_tokens
+        return max(len(g.prompt) + max((len(b.ids) for b in g.branches), default=drawn) for g in every)
+
+    @property
+    def rollout(self) -> RolloutConfig:
+        """How an online run draws."""
+        assert self.config.rollout is not None
+        return self.config.rollout
+
+    @cached_property
+    def by_id(self) -> dict[str, Any]:
+        """The training records by id."""
+        return {record.id: record for record in self.data}
 
 
 def gather(config: TrainConfig) -> Materials:
@@ -76,15 +92,18 @@ def gather(config: TrainConfig) -> Materials:
     tokenizer = models.load_tokenizer(config.model)
     _check_teacher(objective.needs.teacher, tokenizer, config.model)
     renderer = Renderer(tokenizer, place=config.model)
+    _check_rollout(config, objective)
     limit = _length_limit(config)
-    data = read(config.sources, kind=config.kind, format=config.format, limit=config.limit)
+    kind = config.kind if config.rollout is None else "prompt"
+    data = read(config.sources, kind=kind, format=config.format, limit=config.limit)
     groups, lengths = _groups(config, data, renderer, objective, limit)
     evaluation: list[Group] = []
     held_out = None
     if config.evaluation_data is not None:
-        held_out = read(config.evaluation_data, kind=config.kind, format=config.format)
+        held_out = read(config.evaluation_data, kind=kind, format=config.format)
         evaluation, _ = _groups(config, held_out, renderer, objective, limit)
-    order = Order(len(groups), config.batch_size, config.epochs, config.max_steps, config.seed)
+    repeats = 1 if config.rollout is None else config.rollout.updates
+    order = Order(len(groups), config.batch_size, config.epochs, config.max_steps, config.seed, repeats)
     identity = {
         "config": {k: v for k, v in to_plain(config).items() if k not in _NO_IDENTITY},
         "objective": to_plain(objective),
@@ -98,6 +117,28 @@ def gather(config: TrainConfig) -> Materials:
     return Materials(
         config, objective, tokenizer, renderer, data, held_out, groups, evaluation, lengths, order, fingerprint
     )
+
+
+def _check_rollout(config: TrainConfig, objective: Objective) -> None:
+    online = objective.needs.record == "prompt"
+    if online and config.rollout is None:
+        raise UsageError(
+            "the objective learns from completions of its own, and nothing says how to draw and value them",
+            place="train.rollout",
+            fix="set rollout: {reward: ..., n: 8}",
+        )
+    if config.rollout is not None and not online:
+        raise UsageError(
+            "the objective learns from completions of the data, not of its own",
+            place="train.rollout",
+            fix="leave rollout out, or use an online objective such as grpo",
+        )
+    if online and config.reference == "stored" and config.adapter is not None and objective.needs.reference:
+        raise UsageError(
+            "the reference of an adapter that draws its own completions is the model without it",
+            place="train.reference",
+            fix="set train.reference to live",
+        )
 
 
 def _check_teacher(teacher: str | None, tokenizer: Any, model: str) -> None:
@@ -129,6 +170,9 @@ def _length_limit(config: TrainConfig) -> int:
 def _groups(
     config: TrainConfig, data: Records, renderer: Renderer, objective: Objective, limit: int
 ) -> tuple[list[Group], Lengths]:
+    if config.rollout is not None:
+        most = config.rollout.max_tokens
+        return prompt_groups(data, renderer, max_length=limit, max_tokens=most, too_long=config.too_long)
     if config.block_length is None:
         return build_groups(data, renderer, objective.needs, max_length=limit, too_long=config.too_long)
     if config.block_length > limit:
@@ -161,11 +205,19 @@ def make_policy(materials: Materials, device: torch.device | str) -> tuple[Polic
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if config.adapter is not None:
             model.enable_input_require_grads()
-    policy = Policy(model, layout=layout, score_head=needs.score_head)
+    policy = Policy(model, layout=layout, score_head=needs.score_head, **_online_parts(materials))
     if not needs.score_head:
         policy.check_head()
     policy.train()
     return policy, note
+
+
+def _online_parts(materials: Materials) -> dict[str, Any]:
+    """Return what an online run's policy has besides: value heads, and the temperature that it draws at."""
+    rollout, objective = materials.config.rollout, materials.objective
+    if rollout is None or not isinstance(objective, Online):
+        return {}
+    return {"value_heads": objective.heads(len(rollout.named)), "temperature": rollout.temperature}
 
 
 def _merged(model: Any, config: TrainConfig) -> Any:

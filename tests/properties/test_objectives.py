@@ -13,9 +13,11 @@ import torch
 from fairlead import catalog
 from fairlead.fields import build, to_plain
 from fairlead.training.objectives.base import Loss, Memory, Scores
+from fairlead.training.objectives.online import Online, Rollout
 
 NAMES = [e.name for e in catalog.entries("objective")]
-ROWS = {"conversation": 1, "preference": 2, "feedback": 1, "ranking": 4}
+ROWS = {"conversation": 1, "preference": 2, "feedback": 1, "ranking": 4, "prompt": 4}
+REWARDS = 2
 
 
 def rows_per_group(needs) -> int:
@@ -52,6 +54,11 @@ def made(name, groups=5, seed=0, width=9, dtype=torch.float32) -> Scores:
     if per_group != ROWS[needs.record]:
         fields["full"] = member == 0
     policy, reference = logprobs().to(dtype), logprobs()
+    values = None
+    if isinstance(method, Online):
+        heads = method.heads(REWARDS)
+        values = torch.randn(rows, width, heads, generator=rng) if heads else None
+        fields |= worth(method, mask, torch.arange(rows) // per_group, logprobs(), reference, values, rng)
     score = torch.randn(rows, generator=rng).to(dtype)
     teacher = logprobs() if needs.teacher else None
     policy.requires_grad_(not needs.score_head)
@@ -63,12 +70,30 @@ def made(name, groups=5, seed=0, width=9, dtype=torch.float32) -> Scores:
         score=score.requires_grad_() if needs.score_head else None,
         teacher=teacher,
         divergence=divergence_of(policy, teacher) if needs.divergence else None,
+        values=values,
         collision=logprobs() if needs.collision else None,
         fields=fields,
     )
     if method.needs.survey:
         scores.survey = {key: value.detach() for key, value in method.survey(scores).items()}
     return scores
+
+
+def worth(method, mask, group, old, reference, values, rng) -> dict[str, torch.Tensor]:
+    """Return the fields that an online objective finds in a rollout with random rewards."""
+    rewards = torch.rand(len(mask), REWARDS, generator=rng).double()
+    names = tuple(f"reward_{k}" for k in range(REWARDS))
+    truncated = torch.zeros(len(mask), dtype=torch.bool)
+    columns = {column.name: (group % 2).double() for column in method.needs.columns}
+    rollout = Rollout(rewards, names, group, mask, truncated, mask.shape[1], old, reference, values, columns)
+    found = method.advantages(rollout, method.begin(REWARDS, ROWS["prompt"]))
+    drawn = {
+        "old": old,
+        "sampler": old,
+        "truncated": truncated,
+        "limit": torch.full((len(mask),), float(mask.shape[1])),
+    }
+    return {**found.fields, **drawn}
 
 
 def divergence_of(policy: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -83,6 +108,8 @@ def rows_of(scores: Scores, rows: torch.Tensor, extra_width: int = 0) -> Scores:
         if not isinstance(value, torch.Tensor):
             return value
         value = value[rows]
+        if value.ndim == 3:
+            return torch.nn.functional.pad(value, (0, 0, 0, extra_width))
         return torch.nn.functional.pad(value, (0, extra_width)) if value.ndim == 2 else value
 
     of_the_step = ("fields", "survey", "progress")

@@ -15,20 +15,26 @@ from worker import one_step
 from fairlead import catalog
 from fairlead.fields import to_plain
 from fairlead.training.config import TrainConfig
+from fairlead.training.rollout_config import RolloutConfig
 
 DATA = {
     "conversation": "harbor:demonstrations?n=8",
     "preference": "harbor:preferences?n=8",
     "feedback": "harbor:feedback?n=8&seed=4",
     "ranking": "harbor:rankings?n=8",
+    "prompt": "harbor:prompts?n=8",
 }
 SAMPLES = {"bialign": "harbor:shots?n=4", "weak_to_strong": "harbor:safety?n=8"}
 """Data of objectives that ask more of a record than its kind."""
+LENGTH = {"name": "harbor_proxy", "proxy": "length", "noise": 1.0}
 OBJECTIVES = {entry.name: entry.name for entry in catalog.entries("objective")}
+ROLLOUT = RolloutConfig(rewards={"wordy": LENGTH, "brief": LENGTH}, n=4, max_tokens=12, steps=2, temperature=1.0)
 OBJECTIVES |= {
     "bialign": {"name": "bialign", "teacher": "harbor:base-1m"},
     "dpo sorted over the step": {"name": "dpo", "loss": "aot_unpaired"},
     "dpo weighted by the policy": {"name": "dpo", "weighting": True},
+    "ppo": "ppo",
+    "rloo": "rloo",
     "mixture_of_instructions": {"name": "mixture_of_instructions", "column": "style"},
 }
 
@@ -36,6 +42,8 @@ OBJECTIVES |= {
 def config_for(objective, model, **changes) -> TrainConfig:
     spec = OBJECTIVES[objective]
     data = SAMPLES.get(objective) or DATA[catalog.from_spec("objective", spec).needs.record]
+    online = catalog.from_spec("objective", spec).needs.record == "prompt"
+    changes |= {"rollout": ROLLOUT} if online else {}
     return TrainConfig(model=model, data=data, objective=spec, batch_size=8, **changes)
 
 

@@ -27,7 +27,8 @@ class Needs:
     """What an objective wants in its scores and in its records."""
 
     record: str = "conversation"
-    """Kind of record it trains on: conversation | preference | feedback | ranking."""
+    """Kind of record it trains on: conversation | preference | feedback | ranking; prompt for one that learns from
+    completions of its own (see `fairlead.training.objectives.online`)."""
     reference: bool = False
     """Per-token log-probs of the frozen starting model."""
     score_head: bool = False
@@ -46,6 +47,12 @@ class Needs:
     """What the objective's own `survey` (see `Survey`) finds over the whole step."""
     mismatched: bool = False
     """That survey is of every prompt with the completions of another record, not with its own."""
+    old: bool = False
+    """Of its own completions, their log-probs when they were drawn, for its `advantages`."""
+    sampler: bool = False
+    """Of its own completions, their log-probs as whoever drew them told: the field `sampler`."""
+    varied: bool = False
+    """Of its own completions, those of a prompt must differ in worth: other prompts replace those where they do not."""
 
 
 @dataclass
@@ -68,6 +75,8 @@ class Scores:
     """float32 [N, T]: as `policy`, under the teacher, no gradient."""
     divergence: Tensor | None = None
     """float32 [N, T]: divergence of teacher and policy in nats at each completion token, with gradient."""
+    values: Tensor | None = None
+    """float32 [N, T, V]: what each value head expects before each token, with gradient."""
     collision: Tensor | None = None
     """float32 [N, T]: log of the sum over the vocabulary of the policy's squared probabilities, no gradient."""
     fields: dict[str, Tensor] = field(default_factory=dict)
