@@ -10,19 +10,19 @@ end-of-turn token; answers cut at the token limit count without it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fairlead.engines.base import Completion, Engine, FinishReason, Prompt, Sampling
-from fairlead.errors import EngineError, UnsupportedError, UsageError
+from fairlead.errors import EngineError, UnsupportedError
 from fairlead.estimates import Estimate, estimate_mean, estimate_ratio, per_prompt
 from fairlead.evaluation.base import Report
-from fairlead.evaluation.samples import draw, other_engines, prompts_of, sample_rows
+from fairlead.evaluation.samples import check_plain, draw, other_engines, prompts_of, sample_rows
 from fairlead.figures import curves, distribution
 
-__all__ = ["Drift"]
+__all__ = ["Drift", "log_ratios"]
 
 _GIVEN = {"conversation": ("completion",), "feedback": ("completion",), "preference": ("chosen", "rejected")}
 _CURVE_POSITIONS = 64
@@ -46,12 +46,7 @@ class Drift:
     example: ClassVar[Mapping[str, Any]] = {"base": "base"}
 
     def __post_init__(self) -> None:
-        s = self.sampling
-        plain = replace(_PLAIN, max_tokens=s.max_tokens, n=s.n, seed=s.seed, logprobs=s.logprobs)
-        if s != plain:
-            shaped = ", ".join(f.name for f in fields(s) if getattr(s, f.name) != getattr(plain, f.name))
-            what = f"drift.sampling must draw from the policy itself, and sets {shaped}"
-            raise UsageError(what, fix="give drift sampling with temperature 1 and without these")
+        check_plain(self.sampling, "drift")
 
     def __call__(self, engines: Mapping[str, Engine], records: Sequence[Any]) -> Report:
         """Measure every other engine against the base.
@@ -126,6 +121,21 @@ class Drift:
         spread = distribution(kl, label="nats", unit="share of answers", order=order)
         by_position = curves(lines, x="token of the answer", y="KL (k3, nats)", order=order)
         return {f"log-ratio to {self.base} per answer": spread, f"KL from {self.base} by position": by_position}
+
+
+def log_ratios(
+    policy: Engine, base: Engine, prompts: Sequence[Prompt], answers: Sequence[Sequence[Completion]]
+) -> np.ndarray:
+    """Return log policy - log base of every answer in nats, float64 [N, n]: the mean over the policy's own is its KL.
+
+    Raises:
+        UnsupportedError: an engine that gives no log-probs.
+    """
+    pairs = [(prompt, answer) for prompt, group in zip(prompts, answers) for answer in group]
+    engines = {"policy": policy, "base": base}
+    found = Drift("base")._score(engines, "policy", [p for p, _ in pairs], [a.text for _, a in pairs])
+    found = found.without_end([answer.finish_reason is FinishReason.LENGTH for _, answer in pairs])
+    return found.k1.reshape(len(prompts), -1)
 
 
 _SAMPLE = "sample"

@@ -146,11 +146,8 @@ def matched(transform: Transform, kl: float, points: int = POINTS) -> tuple[Tran
         return (replace(transform, beta=beta) if coupled else transform).ranks(beta, fine).kl - kl
 
     scale = 0.0 if coupled or transform.kind == "log" else math.log(transform.width)
-    least, coarse = 1e-6, min(points, 2001)
-    if coupled:
-        coarse = coarse if transform.n**2 <= 0.02 * (coarse - 1) else points
-        least = max(0.02, 1.01 * transform.n**2 / (coarse - 1))
-    low, high = scale + math.log(least), scale + math.log(1e3)
+    coarse = points if coupled and transform.n**2 > 0.01 * min(points, 2001) else min(points, 2001)
+    low, high = scale + math.log(_least(transform, coarse)), scale + math.log(1e3)
     if excess(low, coarse) < 0:
         raise UsageError(f"{transform.kind} cannot reach a KL of {kl} nats", fix="use less")
     middle = cast(float, brentq(excess, low, high, args=(coarse,), xtol=1e-4))
@@ -165,18 +162,27 @@ def trace(transform: Transform, n: int = 4, most: float = 2.0, steps: int = 24, 
     Args:
         transform: one whose beta does not matter: it is swept.
         n: draws of which either side keeps one.
-        most: the greatest KL, in nats.
+        most: the greatest KL, in nats; less where the grid is too coarse for it.
         steps: how many policies behind the base itself.
         points: points of the grid.
     """
-    _, last = matched(transform, most, points)
     coupled = transform.kind in _COUPLED
-    weak = max(5.0 * last, 20.0 * (1.0 if coupled or transform.kind == "log" else transform.width))
+    scale = 1.0 if coupled or transform.kind == "log" else transform.width
+    try:
+        _, last = matched(transform, most, points)
+    except UsageError:
+        last = scale * _least(transform, points)
+    weak = max(5.0 * last, 20.0 * scale)
     found = [win_rates(Ranks.of_cdf(np.linspace(0.0, 1.0, points)), n)]
     for beta in np.geomspace(weak, last, steps):
         told = replace(transform, beta=float(beta)) if coupled else transform
         found.append(win_rates(told.ranks(float(beta), points), n))
     return found
+
+
+def _least(transform: Transform, points: int) -> float:
+    """Return the least beta, in units of the width, that a grid can hold."""
+    return 1.01 * transform.n**2 / (points - 1) if transform.kind in _COUPLED else 1e-6
 
 
 def _derivative(cdf: np.ndarray, n: int, base_n: int, keep: Keep) -> np.ndarray:

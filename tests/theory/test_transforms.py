@@ -125,6 +125,8 @@ def test_what_makes_no_sense():
         fixed_point(4, 1e-3, points=801)
     with pytest.raises(UsageError, match="cannot reach"):
         matched(Transform("worst_of_n", n=8, beta=1.0), 3.0, POINTS)
+    least = trace(Transform("worst_of_n", n=8, beta=1.0), 8, most=3.0, steps=4, points=POINTS)
+    assert 0.5 < least[-1].kl < 3.0
     for bad in (0.0, 50.0):
         with pytest.raises(UsageError, match="KL"):
             matched(Transform("identity"), bad)
