@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,27 @@ from fairlead.engines.base import Completion, Engine, Prompt, Sampling
 from fairlead.errors import DataError, EngineError, UnknownNameError, UsageError
 from fairlead.rewards.base import Reward
 
-__all__ = ["GREEDY", "draw", "other_engines", "prompts_of", "sample_rows", "texts", "value"]
+__all__ = ["GREEDY", "check_plain", "draw", "other_engines", "prompts_of", "sample_rows", "texts", "value"]
 
 GREEDY = Sampling(temperature=0.0)
 """One greedy answer per prompt."""
 
 _PROMPTS_AT_ONCE = 256
+
+
+def check_plain(sampling: Sampling, owner: str) -> None:
+    """Refuse a sampling that draws from anything but the model's own distribution.
+
+    max_tokens, n, seed and logprobs are free.
+
+    Raises:
+        UsageError: it names what is set.
+    """
+    plain = Sampling(max_tokens=sampling.max_tokens, n=sampling.n, seed=sampling.seed, logprobs=sampling.logprobs)
+    shaped = [f.name for f in fields(sampling) if getattr(sampling, f.name) != getattr(plain, f.name)]
+    if shaped:
+        what = f"{owner}.sampling must draw from the policy itself, and sets {', '.join(shaped)}"
+        raise UsageError(what, fix=f"give {owner} sampling with temperature 1 and without these")
 
 
 def prompts_of(records: Sequence[Any]) -> list[Prompt]:
