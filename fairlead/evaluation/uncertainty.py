@@ -16,10 +16,10 @@ from fairlead.estimates import Estimate, estimate_mean, per_prompt
 from fairlead.evaluation.base import Report
 from fairlead.evaluation.calibration import brier_scores, estimate_calibration_error, log_losses, reliability
 from fairlead.evaluation.conformal import coverage_over_splits, risk_over_splits, selection_over_splits
-from fairlead.evaluation.ensembles import careful_values, split_entropy, standardised
 from fairlead.evaluation.samples import GREEDY, draw, prompts_of, sample_rows, texts, value
 from fairlead.figures import curves, distribution, intervals
 from fairlead.rewards.base import RewardSpec
+from fairlead.rewards.ensembles import careful_values, split_entropy, standardised
 
 __all__ = ["Uncertainty"]
 

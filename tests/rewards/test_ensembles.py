@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.errors import UsageError
-from fairlead.evaluation.ensembles import careful_values, split_entropy, standardised
+from fairlead.rewards.ensembles import careful_values, split_entropy, standardised
 
 MEMBERS = [[1, 0.8, 0.2], [0.9, 1.5, 0.3], [1.1, 0.1, 0.25], [1, 1.4, 0.25]]
 
