@@ -11,7 +11,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from itertools import chain
+from typing import Any, Literal, TypeAlias
 
 __all__ = ["TOKENISERS", "NgramTable", "Parts", "characters", "is_unspaced", "ngrams", "tokens_13a"]
 
@@ -29,6 +30,30 @@ _MARK_BEFORE = re.compile(r"([.,])([^0-9])")
 _HYPHEN_BEHIND_DIGIT = re.compile(r"([0-9])(-)")
 _UNSPACED = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002ffff])")
 _LETTER = re.compile(r"[^\W\d_]")
+_KEPT = 1 << 16
+"""Runs of text without white space whose words are kept: most of a text consists of few of them."""
+
+
+class _Parted(dict[str, tuple[str, ...]]):
+    """A run of text without white space -> its words; what stands beyond white space never matters to them."""
+
+    def __missing__(self, run: str) -> tuple[str, ...]:
+        if len(self) >= _KEPT:
+            self.clear()
+        self[run] = words = (run,) if run.isalnum() else tuple(_parted(run))
+        return words
+
+
+def _parted(run: str) -> list[str]:
+    run = f" {run} ".translate(_MARKS)
+    if "." in run or "," in run:
+        run = _MARK_BEFORE.sub(r" \1 \2", _MARK_BEHIND.sub(r"\1 \2 ", run))
+    if "-" in run:
+        run = _HYPHEN_BEHIND_DIGIT.sub(r"\1 \2 ", run)
+    return run.split()
+
+
+_WORDS = _Parted()
 
 
 def tokens_13a(text: str) -> list[str]:
@@ -37,12 +62,7 @@ def tokens_13a(text: str) -> list[str]:
     if "&" in text:
         for entity, mark in _ENTITIES:
             text = text.replace(entity, mark)
-    text = f" {text} ".translate(_MARKS)
-    if "." in text or "," in text:
-        text = _MARK_BEFORE.sub(r" \1 \2", _MARK_BEHIND.sub(r"\1 \2 ", text))
-    if "-" in text:
-        text = _HYPHEN_BEHIND_DIGIT.sub(r"\1 \2 ", text)
-    return text.split()
+    return list(chain.from_iterable(map(_WORDS.__getitem__, text.split())))
 
 
 def characters(text: str) -> list[str]:
@@ -84,9 +104,9 @@ class NgramTable:
         parted = list(references)
         most = []
         for n in range(1, order + 1):
-            merged = _runs(parted[0], n)
+            merged = Counter(_each(parted[0], n))
             for words in parted[1:]:
-                merged |= _runs(words, n)
+                merged |= Counter(_each(words, n))
             most.append(merged)
         return cls(tuple(most), tuple(map(len, parted)))
 
@@ -95,9 +115,9 @@ class NgramTable:
         has in all."""
         found = []
         for n, most in enumerate(self.most, start=1):
-            own, matched = _runs(words, n), 0
-            for run in own.keys() & most.keys():
-                count, bound = own[run], most[run]
+            matched = 0
+            for run, count in Counter(filter(most.__contains__, _each(words, n))).items():
+                bound = most[run]
                 matched += count if count < bound else bound
             found.append((matched, max(len(words) - n + 1, 0)))
         return found
@@ -144,5 +164,6 @@ class NgramTable:
         return math.exp(brevity + sum(logs) / len(logs))
 
 
-def _runs(words: Sequence[str], n: int) -> Counter:
-    return Counter(words) if n == 1 else ngrams(words, n)
+def _each(words: Sequence[str], n: int) -> Iterable[Any]:
+    """Return the runs of n words, single ones as they are."""
+    return words if n == 1 else zip(*(words[i:] for i in range(n)))
