@@ -56,12 +56,14 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("bco", "objective", f"{_OBJECTIVES}.bco:BCO", "2404.04656", "binary classifier optimisation from thumbs up and down, with a reward shift and matched prompts"),
     Entry("reward_model", "objective", f"{_OBJECTIVES}.reward_model:RewardModel", "2307.09288", "Bradley-Terry reward model on a sequence-score head; soft labels, absolute scores"),
     Entry("policy_gradient", "objective", f"{_OBJECTIVES}.policy_gradient:PolicyGradient", "2402.03300", "policy gradients from rewards of the model's own completions: GRPO, PPO, RLOO and others as presets"),
+    Entry("pama", "objective", f"{_OBJECTIVES}.pama:PAMA", "2508.07768", "several rewards in one policy gradient without weights: what helps all of them is reinforced"),
     Entry("gkd", "objective", f"{_OBJECTIVES}.gkd:GKD", "2306.13649", "generalised knowledge distillation: token-wise forward KL, reverse KL or Jensen-Shannon divergence to a teacher"),
     Entry("weak_to_strong", "objective", f"{_OBJECTIVES}.weak_to_strong:WeakToStrong", "2410.12621", "cross-entropy to a weaker model's soft labels, optionally mixed with the student's own hardened opinion"),
     Entry("bialign", "objective", f"{_OBJECTIVES}.bialign:BiAlign", "2312.17055", "distillation of few-shot samples: a teacher's outputs, and its ranking of demonstration subsets"),
     Entry("poft", "objective", f"{_OBJECTIVES}.poft:PoFT", "2412.12865", "preference-oriented SFT: answers that aligned models find unlikely get less weight"),
     Entry("model", "reward", "fairlead.rewards.model:ModelReward", "2307.09288", "score of a reward model trained with the objective reward_model"),
     Entry("calibrated", "reward", "fairlead.rewards.calibrated:CalibratedReward", "2412.19792", "an answer's rank among a base model's answers, transformed so that training serves best-of-n or worst-of-n"),
+    Entry("reward_ensemble", "reward", "fairlead.rewards.reward_ensemble:RewardEnsemble", "2310.02743", "several rewards as one careful one: mean less their spread, the lowest, the median"),
     Entry("harbor", "reward", "fairlead.rewards.harbor:HarborReward", "", "exact reward of the Harbor world, on any of its axes"),
     Entry("harbor_proxy", "reward", "fairlead.rewards.harbor:HarborProxy", "", "noisy or hackable stand-ins for the exact Harbor reward"),
     Entry("keywords", "reward", "fairlead.rewards.keywords:KeywordReward", "", "the share of wanted words that a completion has, in any of their forms"),
@@ -144,6 +146,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("bias", "evaluator", "fairlead.evaluation.bias:Bias", "", "prejudice in choices about ambiguous and decided scenes, and how toxic the worst of many answers is"),
     Entry("enough_data", "evaluator", "fairlead.evaluation.enough_data:EnoughData", "2411.10545", "how much data is enough: reward over the records trained on, as a plateau with intervals"),
     Entry("factuality", "evaluator", "fairlead.evaluation.factuality:Factuality", "", "the share of the facts in answers that passages bear out, and how often nothing is claimed"),
+    Entry("best_of_n_curve", "evaluator", "fairlead.evaluation.best_of_n_curve:BestOfNCurve", "2404.01730", "what the best of N draws would reach and cost in KL, foretold from draws, beside the tilt and real answers"),
 )
 # fmt: on
 
