@@ -41,12 +41,21 @@ class ModelReward:
         if self.micro_tokens < 1:
             raise UsageError(f"model.micro_tokens is {self.micro_tokens}", fix="use at least 1")
 
-    @torch.no_grad()
     def __call__(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> Rewards:
         """Score completion i as an answer to prompt i; equal neighbouring prompts are computed once.
 
         Raises:
             UsageError: lists of different lengths, or a completion that does not fit the model's positions.
+        """
+        values = self.read(prompts, completions)[1]
+        return Rewards(values, np.zeros(len(values), dtype=bool))
+
+    @torch.no_grad()
+    def read(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the states that the score head reads, float64 [N, H], and the scores, float64 [N].
+
+        Raises:
+            UsageError: as the call.
         """
         if len(prompts) != len(completions):
             raise UsageError(
@@ -55,14 +64,16 @@ class ModelReward:
         groups = self._groups(prompts, completions)
         policy = self._loaded[0]
         device = next(policy.parameters()).device
+        states = np.zeros((len(completions), policy.plain.config.get_text_config().hidden_size))
         values = np.zeros(len(completions))
         starts = np.cumsum([0] + [len(g.branches) for g in groups])
         for members in pack(groups, self.micro_tokens, policy.layout):
             batch = lay_out([groups[i] for i in members], policy.layout).to(device)
-            score = policy(batch).score
+            last = policy.hidden(batch).index_select(0, batch.last)
             rows = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in members])
-            values[rows] = score.double().cpu().numpy()
-        return Rewards(values, np.zeros(len(values), dtype=bool))
+            states[rows] = last.double().cpu().numpy()
+            values[rows] = policy.plain.score(last).sum(-1).double().cpu().numpy()
+        return states, values
 
     @cached_property
     def _loaded(self) -> tuple[Policy, Renderer, int]:
