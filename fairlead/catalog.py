@@ -57,6 +57,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("reward_model", "objective", f"{_OBJECTIVES}.reward_model:RewardModel", "2307.09288", "Bradley-Terry reward model on a sequence-score head; soft labels, absolute scores"),
     Entry("policy_gradient", "objective", f"{_OBJECTIVES}.policy_gradient:PolicyGradient", "2402.03300", "policy gradients from rewards of the model's own completions: GRPO, PPO, RLOO and others as presets"),
     Entry("pama", "objective", f"{_OBJECTIVES}.pama:PAMA", "2508.07768", "several rewards in one policy gradient without weights: what helps all of them is reinforced"),
+    Entry("safe_rlhf", "objective", f"{_OBJECTIVES}.safe_rlhf:SafeRLHF", "2310.12773", "policy gradient on a reward with a cost kept below a budget, whose price is a Lagrange multiplier"),
+    Entry("group_robust", "objective", f"{_OBJECTIVES}.group_robust:GroupRobust", "1911.08731", "policy gradient in which the groups of prompts or people that fare worst count most: group DRO, MaxMin"),
     Entry("gkd", "objective", f"{_OBJECTIVES}.gkd:GKD", "2306.13649", "generalised knowledge distillation: token-wise forward KL, reverse KL or Jensen-Shannon divergence to a teacher"),
     Entry("weak_to_strong", "objective", f"{_OBJECTIVES}.weak_to_strong:WeakToStrong", "2410.12621", "cross-entropy to a weaker model's soft labels, optionally mixed with the student's own hardened opinion"),
     Entry("bialign", "objective", f"{_OBJECTIVES}.bialign:BiAlign", "2312.17055", "distillation of few-shot samples: a teacher's outputs, and its ranking of demonstration subsets"),
@@ -64,6 +66,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("model", "reward", "fairlead.rewards.model:ModelReward", "2307.09288", "score of a reward model trained with the objective reward_model"),
     Entry("calibrated", "reward", "fairlead.rewards.calibrated:CalibratedReward", "2412.19792", "an answer's rank among a base model's answers, transformed so that training serves best-of-n or worst-of-n"),
     Entry("reward_ensemble", "reward", "fairlead.rewards.reward_ensemble:RewardEnsemble", "2310.02743", "several rewards as one careful one: mean less their spread, the lowest, the median"),
+    Entry("laplace", "reward", "fairlead.rewards.laplace:LaplaceReward", "2402.13210", "a reward model less its own doubt: the Laplace posterior of its last layer, or distance from its training answers"),
     Entry("harbor", "reward", "fairlead.rewards.harbor:HarborReward", "", "exact reward of the Harbor world, on any of its axes"),
     Entry("harbor_proxy", "reward", "fairlead.rewards.harbor:HarborProxy", "", "noisy or hackable stand-ins for the exact Harbor reward"),
     Entry("keywords", "reward", "fairlead.rewards.keywords:KeywordReward", "", "the share of wanted words that a completion has, in any of their forms"),
@@ -116,6 +119,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("tradeoff", "evaluator", "fairlead.evaluation.tradeoff:Tradeoff", "2401.16332", "alignment and helpfulness over the steering coefficient, with the two laws fitted"),
     Entry("win_rate", "evaluator", "fairlead.evaluation.win_rate:WinRate", "", "pairwise win rate of every engine against a baseline under a reward, ties counted half"),
     Entry("inference_win_rate", "evaluator", "fairlead.evaluation.inference_win_rate:InferenceWinRate", "2412.19792", "win rates of one draw, of the best and of the worst of n against a base, unbiased from samples"),
+    Entry("over_optimisation", "evaluator", "fairlead.evaluation.over_optimisation:OverOptimisation", "2210.10760", "the true reward of the best of N as proxies choose it, for many N from one set of draws"),
     Entry("pairwise_judge", "evaluator", "fairlead.evaluation.pairwise_judge:PairwiseJudge", "2305.14387", "win rate against a baseline in a judge's opinion: both orders, equal lengths, the judge's biases"),
     Entry("judge_audit", "evaluator", "fairlead.evaluation.judge_audit:JudgeAudit", "2410.07137", "whether judges can be believed: agreement with people on their pairs, tastes, and a constant answer that must not win"),
     Entry("aspect_judge", "evaluator", "fairlead.evaluation.aspect_judge:AspectJudge", "2312.01552", "scores of answers by aspect in a judge's opinion: just-eval's six, or one's own"),
@@ -147,6 +151,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("enough_data", "evaluator", "fairlead.evaluation.enough_data:EnoughData", "2411.10545", "how much data is enough: reward over the records trained on, as a plateau with intervals"),
     Entry("factuality", "evaluator", "fairlead.evaluation.factuality:Factuality", "", "the share of the facts in answers that passages bear out, and how often nothing is claimed"),
     Entry("best_of_n_curve", "evaluator", "fairlead.evaluation.best_of_n_curve:BestOfNCurve", "2404.01730", "what the best of N draws would reach and cost in KL, foretold from draws, beside the tilt and real answers"),
+    Entry("representation", "evaluator", "fairlead.evaluation.representation:Representation", "2511.19504", "whom a model speaks for: its win rate under each group's preferences, and how far the worst-served is off"),
 )
 # fmt: on
 
