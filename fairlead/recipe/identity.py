@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -13,6 +14,7 @@ from typing import Any
 from fairlead.errors import DataError, ModelError
 from fairlead.recipe.plan import PlannedStep, plain_config
 from fairlead.recipe.rounds import REFERENCE
+from fairlead.recipe.stopping import Loop
 
 __all__ = ["Identity", "data_fingerprint", "differences", "identify", "model_fingerprint"]
 
@@ -32,8 +34,10 @@ class Identity:
     """(name as written, hash) of every model, file and step that it reads."""
 
 
-def identify(steps: Sequence[PlannedStep]) -> dict[str, Identity]:
+def identify(steps: Sequence[PlannedStep], loops: Sequence[Loop] = ()) -> dict[str, Identity]:
     """Return every step's identity; a step that changes changes those that refer to it.
+
+    What stands for the best of several rounds changes with each of them and with the rule that may end them.
 
     Raises:
         ModelError, DataError: an input that is not there.
@@ -41,7 +45,16 @@ def identify(steps: Sequence[PlannedStep]) -> dict[str, Identity]:
     found: dict[str, Identity] = {}
     for step in steps:
         found[step.id] = _identify(step, found)
+        for loop in loops:
+            if step.id == loop.step(loop.rounds, loop.names[-1]):
+                found |= {alias: _best_of(loop, name, found) for alias, name in loop.aliases.items()}
     return found
+
+
+def _best_of(loop: Loop, name: str, found: Mapping[str, Identity]) -> Identity:
+    rounds = [found[loop.step(number, name)].fingerprint for number in range(1, loop.rounds + 1)]
+    text = json.dumps([dataclasses.asdict(loop.stop), rounds])
+    return Identity(hashlib.sha256(text.encode()).hexdigest(), {}, ())
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -17,6 +17,7 @@ from fairlead.recipe import expectations
 from fairlead.recipe.document import Document, Keys, parse_value, read_document
 from fairlead.recipe.expectations import Expectation
 from fairlead.recipe.rounds import REFERENCE, unroll
+from fairlead.recipe.stopping import LOOP_METRICS, Loop
 from fairlead.steps.base import Step
 
 __all__ = ["PlannedStep", "Recipe", "command_recipe", "load", "plain_config", "substitute"]
@@ -59,6 +60,8 @@ class Recipe:
     """The file as it was, byte for byte."""
     overrides: tuple[str, ...] = ()
     """What was set from outside: "dpo.learning_rate=1e-4"."""
+    loops: tuple[Loop, ...] = ()
+    """Rounds that a rule may end before their number; their steps are all among `steps`."""
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -109,7 +112,7 @@ def _override(document: Document, override: str) -> None:
         return document.set((parts[0],), value, place)
     for keys, step, rest in _steps_called(document, parts):
         kind = next((key for key in step if key != "id"), None)
-        if "repeat" in step and rest[0] in ("repeat", "carry"):
+        if "repeat" in step and rest[0] in ("repeat", "carry", "stop"):
             return document.set((*keys, *rest), value, place)
         if kind is not None and isinstance(step[kind], dict | None):
             step[kind] = step[kind] or {}
@@ -136,20 +139,22 @@ def _check(document: Document, text: bytes, overrides: tuple[str, ...]) -> Recip
     for key in top:
         if key not in _TOP:
             raise UnknownFieldError("a recipe", key, _TOP, place=document.place(key))
-    unroll(document)
+    loops = unroll(document)
     title, about, seed = (_typed(document, key, kind) for key, kind in (("title", str), ("about", str), ("seed", int)))
     planned: list[PlannedStep] = []
     for index, entry in enumerate(_entries(document, "steps")):
-        planned.append(_step(document, index, entry, planned, seed or 0))
+        planned.append(_step(document, index, entry, planned, seed or 0, loops))
     if not planned:
         raise RecipeError("has no steps", place=document.place("steps"), fix="add `steps:` with at least one step")
     expect = [
         expectations.parse(line, document.place("expect", i)) for i, line in enumerate(_entries(document, "expect"))
     ]
     for expectation in expect:
-        _check_metrics(expectation, planned)
+        _check_metrics(expectation, planned, loops)
+    for loop in loops:
+        _check_metrics(Expectation(f"{loop.step(1, loop.stop.metric)} > 0", loop.place), planned, ())
     name = title or Path(document.source).stem
-    return Recipe(name, about or "", seed or 0, tuple(planned), tuple(expect), document.source, text, overrides)
+    return Recipe(name, about or "", seed or 0, tuple(planned), tuple(expect), document.source, text, overrides, loops)
 
 
 def _typed(document: Document, key: str, kind: type) -> Any:
@@ -169,7 +174,9 @@ def _entries(document: Document, key: str) -> list[Any]:
     return value
 
 
-def _step(document: Document, index: int, entry: Any, before: list[PlannedStep], seed: int) -> PlannedStep:
+def _step(
+    document: Document, index: int, entry: Any, before: list[PlannedStep], seed: int, loops: tuple[Loop, ...]
+) -> PlannedStep:
     place = document.place("steps", index)
     kinds = [kind.name for kind in steps.KINDS]
     if not isinstance(entry, dict):
@@ -180,7 +187,8 @@ def _step(document: Document, index: int, entry: Any, before: list[PlannedStep],
         raise RecipeError(f"a step has an id and one kind ({found})", place=place, fix=f"kinds: {', '.join(kinds)}")
     kind = steps.find(named[0], place=document.place("steps", index, named[0]))
     name = entry.get("id", kind.name)
-    _check_id(name, [s.id for s in before], document.place("steps", index, "id"))
+    aliases = [alias for loop in loops for alias in (loop.id, *loop.aliases)]
+    _check_id(name, [*(s.id for s in before), *aliases], document.place("steps", index, "id"))
     keys: Keys = ("steps", index, kind.name)
     values = entry[kind.name]
     if not isinstance(values, dict):
@@ -188,7 +196,7 @@ def _step(document: Document, index: int, entry: Any, before: list[PlannedStep],
             f"{kind.name} must be a mapping of fields", place=document.place(*keys), fix="indent its fields"
         )
     config = _config(document, keys, kind.load(), values, seed)
-    _check_references(document, keys, config, values, before)
+    _check_references(document, keys, config, values, _made(before, loops, name))
     return PlannedStep(name, kind.name, config, place)
 
 
@@ -221,14 +229,27 @@ def _inner_place(error: UsageError, values: Mapping[str, Any]) -> Keys:
     return next(((key,) for key in values if re.search(rf"\b{re.escape(key)}\b", error.what)), ())
 
 
+def _made(before: Sequence[PlannedStep], loops: Sequence[Loop], step: str) -> dict[str, Any]:
+    """Return what a step may refer to: id -> what it makes, or the rounds that may end before it is made."""
+    made: dict[str, Any] = {planned.id: planned.config.produces for planned in before}
+    for loop in loops:
+        if loop.step(loop.rounds, loop.names[-1]) not in made:
+            continue
+        made |= {alias: made[loop.step(1, name)] for alias, name in loop.aliases.items()}
+        if not loop.round_of(step):
+            made |= {planned.id: loop for planned in before if loop.round_of(planned.id) > loop.certain}
+    return made
+
+
 def _check_references(
-    document: Document, keys: Keys, config: Step, values: dict[str, Any], before: Sequence[PlannedStep]
+    document: Document, keys: Keys, config: Step, values: dict[str, Any], made: Mapping[str, Any]
 ) -> None:
-    made = {step.id: step.config.produces for step in before}
     later = {s.get("id") for s in document.value["steps"] if isinstance(s, dict)}
     for path, name in _references(values):
         place = document.place(*keys, *path)
         if name in made:
+            if isinstance(made[name], Loop):
+                raise _may_lack(f"@{name}", made[name], place)
             if made[name] is None:
                 raise RecipeError(
                     f"@{name} makes nothing that a step could use", place=place, fix="refer to another step"
@@ -269,10 +290,23 @@ def _references(value: Any, path: Keys = ()) -> Iterator[tuple[Keys, str]]:
             yield from _references(inner, (*path, key))
 
 
-def _check_metrics(expectation: Expectation, planned: Sequence[PlannedStep]) -> None:
+def _may_lack(what: str, loop: Loop, place: str) -> RecipeError:
+    fix = f"name the best round: {', '.join(loop.aliases)}; rounds up to {loop.certain} are done in any case"
+    return RecipeError(f"{what} is of a round that stop: may leave out", place=place, fix=fix)
+
+
+def _check_metrics(expectation: Expectation, planned: Sequence[PlannedStep], loops: Sequence[Loop]) -> None:
     known = {step.id: step for step in planned}
+    for loop in loops:
+        for metric in expectation.metrics:
+            if loop.round_of(metric.partition(".")[0]) > loop.certain:
+                raise _may_lack(metric, loop, expectation.place)
+        known |= {alias: known[loop.step(1, name)] for alias, name in loop.aliases.items()}
+    own = {f"{loop.id}.{number}" for loop in loops for number in LOOP_METRICS}
     for metric in expectation.metrics:
         head, second = metric.split(".")[:2]
+        if metric in own:
+            continue
         try:
             if head not in known:
                 raise UnknownNameError("step", head, known)

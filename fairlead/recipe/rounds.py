@@ -8,7 +8,7 @@
         - {id: tuned, train: {model: harbor:base-1m, data: "@made"}}
 
 Before anything else is looked at these become the steps sheep1_made, sheep1_tuned, sheep2_made, ..., so that rounds are
-kept, resumed and shown as all steps are.
+kept, resumed and shown as all steps are. With `stop:` a metric decides between rounds whether another one is begun.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fairlead.errors import RecipeError, UnknownFieldError
+from fairlead.errors import RecipeError, UnknownFieldError, UsageError
 from fairlead.recipe.document import Document, Keys
+from fairlead.recipe.stopping import Loop, Stop
 
 __all__ = ["REFERENCE", "unroll"]
 
 REFERENCE = re.compile(r"@([A-Za-z0-9_-]+)([#?].*)?")
 """A text that stands for what an earlier step made: its id, and what is asked of it."""
 
-_KEYS = ("id", "repeat", "carry", "steps")
+_KEYS = ("id", "repeat", "carry", "stop", "steps")
 _ENDS = ("first", "then")
 _MOST = 1000
 
 
-def unroll(document: Document) -> None:
-    """Put the steps of every round in the place of each `repeat:` of a recipe.
+def unroll(document: Document) -> tuple[Loop, ...]:
+    """Put the steps of every round in the place of each `repeat:` of a recipe; return the rounds that may end early.
 
     A step that gives no seed has the recipe's plus the number of rounds before.
 
@@ -42,8 +43,9 @@ def unroll(document: Document) -> None:
     top: dict[str, Any] = document.value
     entries = top.get("steps")
     if not isinstance(entries, list) or not any(isinstance(e, Mapping) and "repeat" in e for e in entries):
-        return
+        return ()
     steps: list[Any] = []
+    loops: list[Loop] = []
     places = {keys: place for keys, place in document.places.items() if keys[:1] != ("steps",) or len(keys) == 1}
 
     def put(entry: Any, origin: Keys) -> None:
@@ -56,10 +58,36 @@ def unroll(document: Document) -> None:
         if isinstance(entry, Mapping) and "repeat" in entry:
             for number, inner, step in _rounds(document, index, entry):
                 put(_seeded(step, document, number), ("steps", index, "steps", inner))
+            loops += _loop(document, index, entry)
         else:
             put(entry, ("steps", index))
     top["steps"] = steps
     document.places = places
+    return tuple(loops)
+
+
+def _loop(document: Document, index: int, block: Mapping[str, Any]) -> list[Loop]:
+    """Return the rounds of a block, where a rule may end them."""
+    if block.get("stop") is None:
+        return []
+    from fairlead import fields
+
+    place, names = document.place("steps", index, "stop"), tuple(step["id"] for step in block["steps"])
+    if not isinstance(block["stop"], Mapping):
+        fix = "write it like {metric: checked.rewards.model.total, by: 0.02}"
+        raise RecipeError("stop is not a mapping", place=place, fix=fix)
+    for key in block["stop"]:
+        known = [field.name for field in fields.describe(Stop)]
+        if key not in known:
+            raise UnknownFieldError("stop", str(key), known, place=document.place("steps", index, "stop", key))
+    try:
+        stop = fields.build(Stop, dict(block["stop"]), owner="stop")
+    except UsageError as error:
+        raise UsageError(error.what, place=error.place or place, fix=error.fix) from error
+    if stop.metric.partition(".")[0] not in names:
+        fix = f"name a number of {' or '.join(names)}"
+        raise RecipeError(f"stop.metric {stop.metric!r} is of no step of the round", place=place, fix=fix)
+    return [Loop(block["id"], names, block["repeat"], stop, place)]
 
 
 def _rounds(document: Document, index: int, block: Mapping[str, Any]) -> list[tuple[int, int, Any]]:

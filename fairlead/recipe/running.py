@@ -70,7 +70,7 @@ def run(
     """
     checked = recipe if isinstance(recipe, Recipe) else load(recipe)
     place = RunFolder(folder or Path("runs") / Path(checked.source).stem)
-    identities = identify(checked.steps)
+    identities = identify(checked.steps, checked.loops)
     place.make()
     with place.locked():
         return _Run(checked, identities, place, force, quiet, command).all()
@@ -106,15 +106,19 @@ class _Run:
             "command": command or " ".join(["fairlead", *sys.argv[1:]]),
             "steps": [step.id for step in recipe.steps],
             "expectations": [],
+            "loops": [],
         }
         folder.write_run(self.state)
         self.metrics: dict[str, float] = {}
         self.outputs: dict[str, dict[str, Path]] = {}
+        self.best: dict[str, str] = {}
 
     def all(self) -> RunResult:
         try:
             for number, step in enumerate(self.recipe.steps, 1):
-                self._one(step, f"{number}/{len(self.recipe.steps)}")
+                if not self._left_out(step):
+                    self._one(step, f"{number}/{len(self.recipe.steps)}")
+                self._close_rounds(step)
             checked = tuple(expectation.check(self.metrics) for expectation in self.recipe.expect)
         except (Exception, KeyboardInterrupt) as error:
             self._close("failed", (), error)
@@ -127,6 +131,36 @@ class _Run:
             what = f"{len(broken)} of {len(checked)} expectations do not hold:\n  {lines}"
             raise ExpectationError(what, place=self.recipe.source, fix=f"look at {report}")
         return RunResult(self.folder.root, report, self.metrics, checked, self.outputs)
+
+    def _left_out(self, step: PlannedStep) -> bool:
+        """Tell whether the rounds that a step belongs to have ended before it."""
+        for loop in self.recipe.loops:
+            number = loop.round_of(step.id)
+            if number > loop.certain:
+                before = loop.step(number - 1, loop.names[-1])
+                if before not in self.outputs or loop.standing(self.metrics, number - 1).ended:
+                    return True
+        return False
+
+    def _close_rounds(self, step: PlannedStep) -> None:
+        """Behind the last step of rounds that may end early: say how they went, and let the best one stand for them."""
+        for loop in self.recipe.loops:
+            if step.id != loop.step(loop.rounds, loop.names[-1]):
+                continue
+            done = sum(loop.step(number, loop.names[-1]) in self.outputs for number in range(1, loop.rounds + 1))
+            found = loop.standing(self.metrics, done)
+            said = loop.said(found)
+            self._say(f"    {said['text']}")
+            self.folder.event(None, "rounds", **said)
+            self.state["loops"].append(said)
+            self.state["steps"] = [name for name in self.state["steps"] if loop.round_of(name) <= done]
+            self.folder.write_run(self.state)
+            self.metrics |= {f"{loop.id}.rounds": float(done), f"{loop.id}.best": float(found.best)}
+            for alias, name in loop.aliases.items():
+                best = loop.step(found.best, name)
+                self.outputs[alias], self.best[alias] = self.outputs[best], best
+                mine = {k: v for k, v in self.metrics.items() if k.startswith(f"{best}.")}
+                self.metrics |= {f"{alias}{key[len(best) :]}": value for key, value in mine.items()}
 
     def _one(self, step: PlannedStep, number: str) -> None:
         identity = self.identities[step.id]
@@ -180,6 +214,7 @@ class _Run:
 
     def _call(self, step: PlannedStep, identity: Identity) -> Outcome:
         paths = {s.id: str(self.outputs[s.id][str(s.config.produces)]) for s in self.recipe.steps if self._made(s)}
+        paths |= {alias: paths[best] for alias, best in self.best.items() if best in paths}
         values = substitute(identity.config, paths)
         config = fields.build(type(step.config), values, owner=step.kind, place=step.place)
         outcome = config(Context(self.folder.step(step.id), self.folder.cache, self.quiet))

@@ -99,6 +99,12 @@ class RunView:
         return [dict(e) for e in found if isinstance(e, Mapping) and "line" in e and "holds" in e]
 
     @property
+    def loops(self) -> list[str]:
+        """How rounds went that could end before their number, a sentence each."""
+        found = self.state.get("loops") or []
+        return [str(loop["text"]) for loop in found if isinstance(loop, Mapping) and loop.get("text")]
+
+    @property
     def error(self) -> str:
         """Why the run failed, as far as it says so."""
         said = [self.state.get("error"), *(step.error for step in self.steps)]

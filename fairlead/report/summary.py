@@ -60,6 +60,7 @@ def _parts(run: RunView, console: Console) -> list[RenderableType]:
     parts: list[RenderableType] = [heading, Text(found.detail, "dim")]
     for step in run.steps:
         parts += [_fitting(step, label, console) for label in step.reports]
+    parts += [Text(text, "dim") for text in run.loops]
     if run.expectations:
         parts.append(_expectations(run))
     parts.append(_times(run))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.errors import FairleadError, RecipeError, UnknownFieldError
-from fairlead.recipe import load, plain_config, run
+from fairlead.recipe import explain, load, plain_config, run
 
 GOOD = """\
 title: Rounds
@@ -125,3 +125,133 @@ expect:
     ]
     assert [len(rows) for rows in kept] == [8, 4, 2]
     assert all(held.holds for held in again.expectations)
+
+
+TALE = """\
+title: Rounds that end
+steps:
+  - id: loop
+    repeat: 5
+    stop: {metric: kept.rows, by: 1, goal: lowest}
+    carry: {pool: {first: POOL, then: "@kept"}}
+    steps:
+      - id: kept
+        select: {selector: {name: random, keep: 0.5}, data: "@pool"}
+  - id: after
+    select: {selector: {name: random, keep: 1}, data: "@loop_kept"}
+expect:
+  - loop.rounds == 4
+  - loop.best == 4
+  - loop_kept.rows == 1
+  - after.rows == 1
+"""
+
+
+@pytest.fixture
+def tale(tmp_path, write):
+    (tmp_path / "pool.jsonl").write_text(
+        "".join(json.dumps({"id": f"r{k}", "prompt": f"question {k}", "completion": "yes"}) + "\n" for k in range(16))
+    )
+
+    def put(*changes: tuple[str, str]) -> Path:
+        text = TALE.replace("POOL", f"{tmp_path}/pool.jsonl")
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        return write(text)
+
+    return put
+
+
+def test_rounds_end_where_a_metric_gains_no_more(tale, tmp_path):
+    """8, 4, 2, 1 rows: the fourth round is less by no more than one, so there is no fifth."""
+    found = run(tale(), tmp_path / "run", quiet=True)
+    assert sorted(p.name for p in (tmp_path / "run" / "steps").iterdir()) == [
+        "after", "loop1_kept", "loop2_kept", "loop3_kept", "loop4_kept"
+    ]  # fmt: skip
+    state = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert state["steps"] == ["loop1_kept", "loop2_kept", "loop3_kept", "loop4_kept", "after"]
+    assert state["loops"][0]["values"] == [8, 4, 2, 1]
+    said = "loop: 4 of at most 5 rounds, ended: no gain of more than 1 in 1 round; kept.rows 8, 4, 2, 1; round 4 stands"
+    assert said in found.report.read_text()
+    assert found.outputs["loop_kept"] == found.outputs["loop4_kept"]
+    assert found.metrics["loop_kept.rows"] == 1
+
+
+def test_ended_rounds_are_gone_over_again_to_the_same_end(tale, tmp_path):
+    run(tale(), tmp_path / "run", quiet=True)
+    before = (tmp_path / "run" / "steps" / "after" / "step.json").read_bytes()
+    run(tale(), tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / "steps" / "after" / "step.json").read_bytes() == before
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    assert [e["event"] for e in events if e["step"] == "after"] == ["start", "finish", "skip"]
+    with pytest.raises(RecipeError, match=r"'after' was run before .* @loop_kept has changed"):
+        run(tale(("by: 1,", "by: 3,")), tmp_path / "run", quiet=True)
+
+
+def test_the_best_round_stands_for_all_of_them(tale, tmp_path):
+    """More rows are better: the first round is the best, and the second, which gains nothing, the last."""
+    path = tale(
+        ("goal: lowest", "goal: highest"), ("loop.rounds == 4", "loop.rounds == 2"),
+        ("loop.best == 4", "loop.best == 1"), ("loop_kept.rows == 1", "loop_kept.rows == 8"),
+    )  # fmt: skip
+    found = run(path, tmp_path / "run", quiet=True)
+    assert found.outputs["loop_kept"] == found.outputs["loop1_kept"]
+    row = json.loads((tmp_path / "run" / "steps" / "after" / "records.jsonl").read_text().splitlines()[0])
+    assert row["id"] in (tmp_path / "run" / "steps" / "loop1_kept" / "records.jsonl").read_text()
+
+
+def test_rounds_that_gain_to_the_last_are_all_done(tale, tmp_path):
+    path = tale(
+        ("repeat: 5", "repeat: 3"), ("loop.rounds == 4", "loop.rounds == 3"),
+        ("loop.best == 4", "loop.best == 3"), ("loop_kept.rows == 1", "loop_kept.rows == 2"),
+    )  # fmt: skip
+    found = run(path, tmp_path / "run", quiet=True)
+    assert "3 of at most 3 rounds, all were done" in found.report.read_text()
+
+
+def test_the_plan_says_when_a_round_is_begun(tale):
+    told = [preview.sentences[-1] for preview in explain(load(tale()))]
+    assert "Round" not in told[0] + told[1] + told[5]
+    assert told[2] == (
+        "Round 3 is begun only if the round before was a gain: kept.rows below that of the last gain by more than 1."
+    )
+    patient = [p.sentences[-1] for p in explain(load(tale(("by: 1,", "patience: 2,"))))]
+    assert "Round" not in patient[2]
+    assert "if one of the 2 rounds before was a gain: kept.rows below that of the last gain." in patient[3]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "what"),
+    [
+        ("kept.rows, by", "rows, by", 5, "stop.metric is 'rows'"),
+        ("kept.rows, by", "keep.rows, by", 5, "of no step of the round"),
+        ("by: 1,", "by: -1,", 5, "stop.by is -1"),
+        ("by: 1,", "patience: 0,", 5, "stop.patience is 0"),
+        ("by: 1,", "bye: 1,", 5, "no field 'bye'"),
+        ("goal: lowest", "goal: least", 5, "goal"),
+        ("{metric: kept.rows, by: 1, goal: lowest}", "kept.rows", 5, "stop is not a mapping"),
+        ('"@loop_kept"', '"@loop3_kept"', 11, "@loop3_kept is of a round that stop: may leave out"),
+        ("- loop_kept.rows", "- loop5_kept.rows", 15, "is of a round that stop: may leave out"),
+        ("- id: after", "- id: loop_kept", 10, "two steps are called 'loop_kept'"),
+        ("- loop.rounds", "- loop.number", 13, "loop"),
+    ],
+)
+def test_faults_of_the_rule_are_named_at_their_line(tale, old, new, line, what):
+    with pytest.raises(FairleadError, match=what) as error:
+        load(tale((old, new)))
+    assert f"r.yaml:{line}" in str(error.value)
+
+
+def test_rounds_that_are_done_in_any_case_may_be_named(tale):
+    load(tale(('"@loop_kept"', '["@loop1_kept", "@loop2_kept"]')))
+
+
+def test_a_metric_that_rounds_do_not_measure_is_told(tale, tmp_path):
+    with pytest.raises(RecipeError, match=r"loop1_kept\.shoes was not measured") as error:
+        run(tale(("kept.rows, by", "kept.shoes, by")), tmp_path / "run", quiet=True)
+    assert "rows" in str(error.value)
+
+
+def test_the_rule_is_set_from_outside(tale):
+    assert load(tale(), ["loop.stop.patience=2"]).loops[0].stop.patience == 2
