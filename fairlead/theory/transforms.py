@@ -25,7 +25,7 @@ __all__ = ["KINDS", "Transform", "fixed_point", "matched", "trace"]
 
 _DAMPING = 0.1
 _ITERATIONS = 600
-_SETTLED = 1e-14
+_SETTLED = 1e-12
 
 
 @dataclass(frozen=True)
