@@ -82,7 +82,7 @@ def made(name, groups=5, seed=0, width=9, dtype=torch.float32) -> Scores:
 def worth(method, mask, group, old, reference, values, rng) -> dict[str, torch.Tensor]:
     """Return the fields that an online objective finds in a rollout with random rewards."""
     rewards = torch.rand(len(mask), REWARDS, generator=rng).double()
-    names = tuple(f"reward_{k}" for k in range(REWARDS))
+    names = ("reward", "cost")
     truncated = torch.zeros(len(mask), dtype=torch.bool)
     columns = {column.name: (group % 2).double() for column in method.needs.columns}
     rollout = Rollout(rewards, names, group, mask, truncated, mask.shape[1], old, reference, values, columns)

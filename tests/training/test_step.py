@@ -35,6 +35,8 @@ OBJECTIVES |= {
     "dpo weighted by the policy": {"name": "dpo", "weighting": True},
     "ppo": "ppo",
     "rloo": "rloo",
+    "safe_rlhf": {"name": "safe_rlhf", "cost": "wordy"},
+    "pama with value heads": {"name": "pama", "baseline": "value", "scale": "whiten"},
     "mixture_of_instructions": {"name": "mixture_of_instructions", "column": "style"},
 }
 
