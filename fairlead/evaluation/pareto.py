@@ -76,8 +76,8 @@ class Pareto:
         Axes of an engine: those of `axes`, `front` (1 where no other engine beats it) and `hypervolume` (of the box
         between the reference and its means; 0 unless it is above in every axis). Axes of a set: `hypervolume` (of the
         union of its engines' boxes) and `mean_hypervolume` (of one engine). Intervals are of means over prompts, and
-        for fronts and hypervolumes from resampled prompts; a set's count its engines. Rows: id, engine, sample, answer, one
-        column per axis; and per set one row for each of its engines' `mean_hypervolume`.
+        for fronts and hypervolumes from resampled prompts. Rows: id, engine, sample, answer, one column per axis; and
+        one row per set with its axes.
 
         Raises:
             UnknownNameError: the reference or a set names an engine that is not there.
@@ -134,12 +134,11 @@ class Pareto:
         tails = np.array([(1 - self.confidence) / 2, (1 + self.confidence) / 2])
         for (subject, axis), found in self._compared(means, points).items():
             low, high = np.quantile([one[subject, axis] for one in again], tails)
-            many = len(self._groups.get(subject, ())) or number
+            many = 1 if subject in self._groups else number
             estimate = Estimate(found, min(float(low), found), max(float(high), found), many)
             report.summary.setdefault(subject, {})[axis] = estimate
-        for name, members in self._groups.items():
-            each = [report.summary[member]["hypervolume"].value for member in members]
-            report.rows += [{"engine": name, "mean_hypervolume": volume} for volume in each]
+        for name in self._groups:
+            report.rows.append({"engine": name, **{axis: e.value for axis, e in report.summary[name].items()}})
 
     def _compared(self, means: Mapping[str, np.ndarray], points: Sequence[str]) -> dict[tuple[str, str], float]:
         """Return (subject, axis) -> value, of fronts and volumes."""
