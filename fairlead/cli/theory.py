@@ -203,7 +203,7 @@ def samples(
         ideal = {name: getattr(curve, name).tolist() for name in ("alpha", "kl", "reward", "effective")}
         return show({"prompts": len(rewards), "draws": m, "best_of": told, "tilt": ideal, "notes": notes})
     print(f"{len(rewards)} prompts, {m} rewards each")
-    print_table([{name: _told(value) for name, value in row.items()} for row in told])
+    print_table([{name: value for name, value in row.items() if name != "error"} for row in told])
     last = f"KL {curve.kl[-1]:.3g}, reward {curve.reward[-1]:.4g} at alpha {curve.alpha[-1]:.3g}"
     print(f"the tilt, as far as {curve.effective[-1]:.0f} draws per prompt still count: {last}")
     for note in notes:
@@ -342,7 +342,7 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
 def _told(value: Any) -> str:
     if isinstance(value, Mapping):
         known = math.isfinite(value["low"]) and math.isfinite(value["high"])
-        return f"{value['value']:.4g}" + (f" ({value['low']:.4g} to {value['high']:.4g})" if known else "")
+        return f"{value['value']:.3f}" + (f" {value['low']:.2f}..{value['high']:.2f}" if known else "")
     if isinstance(value, str):
         return value
     return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"

@@ -204,11 +204,10 @@ def _say(found: Representation, robustness: Robustness | None, report: TrilemmaR
         {
             "group": name,
             "people": one.people,
-            "population": one.population,
-            "of labels": one.share,
-            "value": _ends(one.value),
-            "pooled": one.pooled,
-            "gap": _ends(one.gap),
+            "share": round(one.population, 3),
+            "of labels": round(one.share, 3),
+            "value": asdict(one.value),
+            "gap": asdict(one.gap),
         }
         for name, one in found.groups.items()
     ]

@@ -317,7 +317,7 @@ def _merged(table: _People, shares: dict[str, float], smallest: int) -> tuple[_P
     joined: dict[str, float] = {}
     for name, share in shares.items():
         joined[to[name]] = joined.get(to[name], 0.0) + share
-    note = f"{len(small)} groups of fewer than {smallest} people are put together as {SMALL}"
+    note = f"groups of fewer than {smallest} people, put together as {SMALL}: {len(small)}"
     return table.renamed(to), joined, (note,)
 
 

@@ -105,7 +105,7 @@ def test_small_groups_are_put_together_and_drawn_to_the_mean():
     found = audit_groups(labels.values, labels.groups, labels.people, population=POPULATION)
     assert set(found.groups) == {"a", SMALL}
     assert found.groups[SMALL].population == pytest.approx(0.4)
-    assert "2 groups of fewer than 5" in found.notes[0]
+    assert found.notes == (f"groups of fewer than 5 people, put together as {SMALL}: 2",)
     a, small = found.groups["a"], found.groups[SMALL]
     assert abs(small.pooled - small.value.value) > abs(a.pooled - a.value.value)
     assert min(a.value.value, small.value.value) <= small.pooled <= max(a.value.value, small.value.value)
