@@ -16,10 +16,10 @@ from fairlead.errors import UnsupportedError, UsageError
 from fairlead.estimates import Estimate, estimate_mean, per_prompt
 from fairlead.evaluation.base import Report
 from fairlead.evaluation.drift import Drift, log_ratios
-from fairlead.evaluation.samples import draw, other_engines, prompts_of, texts, value
+from fairlead.evaluation.samples import draw, other_engines, prompts_of, texts
 from fairlead.figures import curves, distribution
 from fairlead.rewards.base import RewardSpec
-from fairlead.rewards.rollouts import Rollouts, read_rollouts
+from fairlead.rewards.rollouts import Rollouts, read_rollouts, valued_once
 from fairlead.theory.transforms import Transform, trace
 from fairlead.theory.win_rates import Keep, mid_ranks, sample_win_rate
 
@@ -89,7 +89,11 @@ class InferenceWinRate:
         # Draws of one seed share their randomness across engines: a win rate is of independent ones.
         apart = replace(self.sampling, seed=self.sampling.seed + 1)
         answers |= draw({self.base: engines[self.base]}, prompts, apart)
-        values = {name: value(reward, prompts, texts(one)) for name, one in answers.items()}
+        asked = [prompt for prompt in prompts for _ in range(self.sampling.n)]
+        values = {
+            name: valued_once(reward, asked, [text for group in texts(one) for text in group]).reshape(len(prompts), -1)
+            for name, one in answers.items()
+        }
         known = list(values[self.base])
         if self.rollouts is not None:
             found = read_rollouts(self.rollouts)

@@ -14,9 +14,10 @@ from fairlead.engines.base import Engine, Sampling
 from fairlead.errors import UsageError
 from fairlead.estimates import estimate_mean
 from fairlead.evaluation.base import Report
-from fairlead.evaluation.samples import draw, prompts_of, texts, value
+from fairlead.evaluation.samples import draw, prompts_of, texts
 from fairlead.figures import curves
 from fairlead.rewards.base import RewardSpec
+from fairlead.rewards.rollouts import valued_once
 from fairlead.theory.win_rates import order_weights
 
 __all__ = ["OverOptimisation"]
@@ -75,10 +76,11 @@ class OverOptimisation:
         judges = {name: catalog.from_spec("reward", spec) for name, spec in self.proxies.items()}
         gold = catalog.from_spec("reward", self.gold)
         for name, answers in draw(engines, prompts, self.sampling).items():
-            said = texts(answers)
-            true, columns = value(gold, prompts, said), {}
+            said = [text for group in texts(answers) for text in group]
+            asked = [prompt for prompt in prompts for _ in range(self.sampling.n)]
+            true, columns = valued_once(gold, asked, said).reshape(len(prompts), -1), {}
             for proxy, judge in judges.items():
-                seen = value(judge, prompts, said)
+                seen = valued_once(judge, asked, said).reshape(len(prompts), -1)
                 for n in self.draws:
                     columns[f"{proxy}_{n}"] = np.array([_chosen(own, real, n) for own, real in zip(seen, true)])
                 missing = int(np.isnan(seen + true).sum())

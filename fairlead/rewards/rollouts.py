@@ -16,7 +16,7 @@ from fairlead.errors import DataError, UsageError
 from fairlead.messages import Prompt, last_question
 from fairlead.rewards.base import Reward
 
-__all__ = ["Rollouts", "key_of", "read_rollouts"]
+__all__ = ["Rollouts", "key_of", "read_rollouts", "valued_once"]
 
 _AT_ONCE = 4096
 _RANKING_FIX = "give the records of a `generate` step with n of 2 or more and keep: all, or keep: ranking"
@@ -55,12 +55,9 @@ class Rollouts:
         """Return what a reward finds the answers worth: key -> float64 [K], NaN where it abstains."""
         keys = [key for key, texts in self.answers.items() for _ in texts]
         said = [text for texts in self.answers.values() for text in texts]
-        found: list[np.ndarray] = []
-        for start in range(0, len(said), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            found.append(reward([self.prompts[key] for key in keys[part]], said[part]).values)
+        found = valued_once(reward, [self.prompts[key] for key in keys], said)
         ends = np.cumsum([len(texts) for texts in self.answers.values()])
-        return dict(zip(self.answers, np.split(np.concatenate(found), ends[:-1]), strict=True))
+        return dict(zip(self.answers, np.split(found, ends[:-1]), strict=True))
 
     def told(self, reward: Reward) -> dict[str, np.ndarray]:
         """Return the scores of the file, or a reward's own values where any is missing.
@@ -87,6 +84,25 @@ def key_of(prompt: Prompt) -> str:
     if isinstance(prompt, str):
         return json.dumps(prompt, ensure_ascii=False)
     return json.dumps([[turn["role"], turn["content"]] for turn in prompt], ensure_ascii=False)
+
+
+def valued_once(reward: Reward, prompts: Sequence[Prompt], completions: Sequence[str]) -> np.ndarray:
+    """Return a reward's values, float64 [N], NaN where it abstains; of equal answers to a prompt it sees one.
+
+    Args:
+        reward: one whose values depend on prompt and completion alone.
+        prompts: one per completion.
+        completions: what is valued.
+    """
+    places: dict[tuple[str, str], int] = {}
+    index = [places.setdefault((key_of(prompt), text), len(places)) for prompt, text in zip(prompts, completions)]
+    first = {place: i for i, place in reversed(list(enumerate(index)))}
+    asked = [first[place] for place in range(len(places))]
+    found: list[np.ndarray] = []
+    for start in range(0, len(asked), _AT_ONCE):
+        part = asked[start : start + _AT_ONCE]
+        found.append(reward([prompts[i] for i in part], [completions[i] for i in part]).values)
+    return np.concatenate(found)[index] if found else np.zeros(0)
 
 
 def read_rollouts(source: str | Sequence[str]) -> Rollouts:

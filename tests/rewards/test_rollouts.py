@@ -10,7 +10,7 @@ import pytest
 
 from fairlead.errors import DataError, UsageError
 from fairlead.rewards.base import Rewards
-from fairlead.rewards.rollouts import key_of, read_rollouts
+from fairlead.rewards.rollouts import key_of, read_rollouts, valued_once
 
 
 @dataclass(frozen=True)
@@ -85,3 +85,16 @@ def test_what_is_not_there_is_said(tmp_path):
     chat = [{"id": str(i), "prompt": turn("p"), "completion": [*turn("a", "assistant"), *turn("b")]} for i in (1, 2)]
     with pytest.raises(DataError, match="one assistant turn"):
         read_rollouts(written(tmp_path / "chat.jsonl", chat))
+
+
+def test_equal_answers_to_a_prompt_are_valued_once():
+    seen = []
+
+    def words(prompts, completions):
+        seen.extend(zip(prompts, completions))
+        return Words()(prompts, completions)
+
+    prompts, said = ["p", "q", "p", "p", "q"], ["a", "a", "a b", "a", "a"]
+    assert valued_once(words, prompts, said).tolist() == [1, 1, 2, 1, 1]
+    assert seen == [("p", "a"), ("q", "a"), ("p", "a b")]
+    assert valued_once(words, [], []).tolist() == []
