@@ -50,7 +50,7 @@ class InferenceWinRate:
     sampling: Sampling = _SAMPLED
     """How answers are drawn; `n` samples per prompt and engine, no fewer than the greatest of `draws`. The base's are
     of the next seed, so that both sides are independent."""
-    rollouts: str | tuple[str, ...] | None = None
+    rollouts: str | None = None
     """Records with the base's answers to every prompt, as for the reward `calibrated`: ranks are then taken among
     them, and the base's fresh answers tell whether they are of one distribution. None to rank among the samples."""
     confidence: float = 0.95
@@ -73,6 +73,11 @@ class InferenceWinRate:
         if self.sampling.temperature == 0:
             raise UsageError("inference_win_rate.sampling is greedy: all draws are the same", fix="use temperature 1")
         catalog.from_spec("reward", self.reward)
+
+    @classmethod
+    def files(cls, settings: Mapping[str, Any]) -> dict[str, str]:
+        """Return which settings name a data set, by field."""
+        return {} if settings.get("rollouts") is None else {"rollouts": str(settings["rollouts"])}
 
     def __call__(self, engines: Mapping[str, Engine], records: Sequence[Any]) -> Report:
         """Compare every other engine with the base on the records' prompts.
