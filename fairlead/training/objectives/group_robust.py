@@ -10,17 +10,43 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fairlead.errors import UsageError
+from fairlead.errors import DataError, UsageError
 from fairlead.training.advantages import combined, overlong_penalty
-from fairlead.training.columns import FromRecord
+from fairlead.training.columns import Desk, FromRecord, Part
 from fairlead.training.objectives.base import Needs
 from fairlead.training.objectives.online import Advantages, Rollout
 from fairlead.training.objectives.policy_gradient import PolicyGradient
 
-__all__ = ["GroupRobust", "group_step"]
+__all__ = ["GroupNumber", "GroupRobust", "group_step"]
+
+
+@dataclass(frozen=True)
+class GroupNumber:
+    """The group that a record belongs to, as a number."""
+
+    name: str
+    """Column of the data, and key in `Scores.fields`."""
+
+    def supply(self, part: Part, desk: Desk) -> list[np.ndarray]:
+        """Read numbers as they are, and number names in their alphabetical order over all records.
+
+        Raises:
+            DataError: a record without a group, or names among numbers.
+        """
+        extra = {record.id: getattr(record, "extra", {}).get(self.name) for record in part.records}
+        names = sorted({value for value in extra.values() if isinstance(value, str)})
+        if not names:
+            return FromRecord(self.name).supply(part, desk)
+        number = {name: float(k) for k, name in enumerate(names)}
+        wrong = [id for id, value in extra.items() if not isinstance(value, str)]
+        if wrong:
+            what = f"{self.name!r} is {extra[wrong[0]]!r}, and a name elsewhere"
+            raise DataError(what, place=part.records.place(wrong[0]), fix="name the group of every prompt")
+        return [np.full(len(group.branches), number[str(extra[group.id])], dtype=np.float32) for group in part.groups]
 
 
 @dataclass(frozen=True)
@@ -28,8 +54,9 @@ class GroupRobust(PolicyGradient):
     """Policy gradient in which each group's part is weighed by how badly it fares."""
 
     column: str | None = None
-    """Column of the prompts with the number of the group that each belongs to. None: every one of the rollout's
-    rewards is what the completions are worth to one group of people, and all are on one scale."""
+    """Column of the prompts that tells the group of each, by a number or a name; names are numbered from 0 in their
+    alphabetical order. None: every one of the rollout's rewards is what the completions are worth to one group of
+    people, and all are on one scale."""
     rule: Literal["dro", "maxmin"] = "dro"
     """How groups are weighed: dro, by q <- q exp(rate * loss) / sum, with minus the mean reward as the loss; or maxmin,
     all weight on the group that fares worst in this rollout."""
@@ -53,7 +80,7 @@ class GroupRobust(PolicyGradient):
     @property
     def needs(self) -> Needs:
         """As a policy gradient, and the column of groups."""
-        return replace(super().needs, columns=(FromRecord(self.column),) if self.column else ())
+        return replace(super().needs, columns=(GroupNumber(self.column),) if self.column else ())
 
     def begin(self, rewards: int, completions: int) -> dict[str, Tensor]:
         """Return the state before the first rollout: no groups with a column, else equal weights of the rewards.

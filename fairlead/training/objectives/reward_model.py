@@ -1,5 +1,6 @@
 """Reward model on a sequence-score head: Bradley-Terry on pairs (Llama 2, arXiv 2307.09288, equation 2), with soft
-labels, and with a squared distance to absolute scores (arXiv 2410.14940)."""
+labels, with a squared distance to absolute scores (arXiv 2410.14940), and with a side of 0 for every answer, as a cost
+model has (Safe RLHF, arXiv 2310.12773, equation 6)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from fairlead.errors import DataError, UsageError
 from fairlead.training.columns import Desk, FromRecord, Part
 from fairlead.training.objectives.base import Loss, Needs, Scores, pair_rows
 
-__all__ = ["Probability", "RewardModel", "SomewhereGiven"]
+__all__ = ["Probability", "RewardModel", "Side", "SomewhereGiven"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,27 @@ class Probability:
 
 
 @dataclass(frozen=True)
+class Side(SomewhereGiven):
+    """The side of 0 that a completion's score belongs on, 1 or -1, which at least one record must have."""
+
+    def supply(self, part: Part, desk: Desk) -> list[np.ndarray]:
+        """Read the column.
+
+        Raises:
+            DataError: no record has it, or one is neither 1 nor -1.
+        """
+        found = super().supply(part, desk)
+        for group, values in zip(part.groups, found, strict=True):
+            if not np.isin(values[~np.isnan(values)], (-1, 1)).all():
+                raise DataError(
+                    f"{self.name!r} is {values.tolist()}",
+                    place=part.records.place(group.id),
+                    fix="give 1 for a score above 0, -1 for one below",
+                )
+        return found
+
+
+@dataclass(frozen=True)
 class RewardModel:
     """-log sigmoid(r_chosen - r_rejected - margin), counted in pairs."""
 
@@ -73,15 +95,20 @@ class RewardModel:
     """Weight of (r - s)^2 for every answer whose absolute score s the data give, in `score_chosen` and
     `score_rejected`; 0.1 for scores in [0, 1] is a start."""
 
+    sides: float = 0.0
+    """Weight of -log sigmoid(s r) for every answer whose side of 0 the data give, in `side_chosen` and `side_rejected`:
+    s is 1 above, -1 below. 1 makes a cost model of data in which the chosen answer is the more harmful one."""
+
     @property
     def needs(self) -> Needs:
-        """Pairs with an optional margin, an optional probability, and scores where they count."""
+        """Pairs with an optional margin, an optional probability, and scores and sides where they count."""
         columns = (FromRecord("margin", required=False), Probability("chosen_probability"))
         scored = (SomewhereGiven("score"),) if self.pointwise else ()
-        return Needs(record="preference", score_head=True, columns=(*columns, *scored))
+        sided = (Side("side"),) if self.sides else ()
+        return Needs(record="preference", score_head=True, columns=(*columns, *scored, *sided))
 
     def __post_init__(self) -> None:
-        for name in ("centring", "pointwise"):
+        for name in ("centring", "pointwise", "sides"):
             if getattr(self, name) < 0:
                 raise UsageError(f"reward_model.{name} is {getattr(self, name)}", fix="use a weight >= 0")
 
@@ -93,7 +120,8 @@ class RewardModel:
         absent); an absent score takes no part in `pointwise`.
 
         Metrics: `accuracy` (strict), `margin`, `reward_chosen`, `reward_rejected`; with `pointwise` also `score_error`,
-        the mean squared distance to the scores that there are.
+        the mean squared distance to the scores that there are, and with `sides` `side_accuracy`, the share of the
+        answers with a side whose score is on it.
         """
         chosen, rejected = pair_rows(scores)
         reward = scores.require("score").float()
@@ -117,4 +145,10 @@ class RewardModel:
             error = ((reward - wanted.nan_to_num(0.0)) ** 2)[given].sum()
             total = total + self.pointwise * error
             metrics["score_error"] = (error.detach(), given.sum().float())
+        if self.sides:
+            side = scores.fields["side"].float()
+            told = ~side.isnan()
+            turned = (side.nan_to_num(0.0) * reward)[told]
+            total = total - self.sides * F.logsigmoid(turned).sum()
+            metrics["side_accuracy"] = ((turned > 0).float().sum(), told.sum().float())
         return Loss(sum=total, count=count, metrics=metrics)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
 import fairlead
-from fairlead.errors import UsageError
+from fairlead.errors import DataError, UsageError
+from fairlead.forward.layout import Branch, Group
+from fairlead.records import read
+from fairlead.training.columns import Part
 from fairlead.training.objectives.base import Scores
-from fairlead.training.objectives.group_robust import group_step
+from fairlead.training.objectives.group_robust import GroupNumber, group_step
 from fairlead.training.objectives.online import Rollout
 
 NAN = math.nan
@@ -128,6 +133,27 @@ def test_per_token_worths_are_weighed_too():
     assert found.shape == (3, 2)
     assert (found[0] != 0).all()
     assert (found[1:] == 0).all()
+
+
+def numbers_of(folder, *owners) -> list[list[float]]:
+    path = folder / "prompts.jsonl"
+    rows = [
+        {"id": f"r{k}", "prompt": f"say {k}"} | ({} if who is None else {"who": who}) for k, who in enumerate(owners)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    branch = Branch(np.zeros(2, dtype=np.int64), np.ones(2, dtype=bool))
+    groups = [Group(f"r{k}", np.zeros(1, dtype=np.int64), (branch,) * 2) for k in range(1, len(owners))]
+    return [found.tolist() for found in GroupNumber("who").supply(Part(groups, read(path, kind="prompt")), None)]
+
+
+def test_groups_by_number_or_by_name(tmp_path):
+    assert numbers_of(tmp_path, 4, 7, 2.5) == [[7, 7], [2.5, 2.5]]
+    assert numbers_of(tmp_path, "sailors", "clerks", "sailors") == [[0, 0], [1, 1]]
+    for wrong in (None, 3):
+        with pytest.raises(DataError, match="line 3"):
+            numbers_of(tmp_path, "sailors", "clerks", wrong)
+    with pytest.raises(DataError, match="line 2"):
+        numbers_of(tmp_path, 1, None)
 
 
 def test_robust_pair_losses_with_a_known_share_of_wrong_labels():

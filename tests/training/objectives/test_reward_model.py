@@ -22,7 +22,7 @@ def pairs_of_scores(chosen=(1.2, -0.3, 0.5), rejected=(0.4, 0.1, 0.5), **columns
     number = len(chosen)
     values = torch.tensor([*chosen, *rejected], requires_grad=True)
     fields = {"chosen": torch.arange(2 * number) < number}
-    for name in ("margin", "chosen_probability", "score"):
+    for name in ("margin", "chosen_probability", "score", "side"):
         given = columns.get(name, [math.nan] * number)
         fields[name] = torch.tensor([*given, *given] if len(given) == number else given)
     blank = torch.zeros(2 * number, 1)
@@ -147,3 +147,26 @@ def test_absolute_scores_reach_the_loss(run):
 def test_columns_that_cannot_be_used_are_named(run, extra, fields, complaint):
     with pytest.raises(DataError, match=complaint):
         run({}, extra, **fields)
+
+
+def test_a_cost_model_knows_which_side_of_0_answers_are_on():
+    """Chosen is the more harmful answer, on the side above 0; the other is safe."""
+    one = pairs_of_scores((1.5,), (-0.5,), side=[1.0, -1.0])
+    loss = fairlead.objective("reward_model", sides=1.0)(one)
+    assert mean(loss) == pytest.approx(0.802418, abs=1e-6)
+    assert float(loss.metrics["side_accuracy"][0]) == 2
+    wrong = fairlead.objective("reward_model", sides=1.0)(pairs_of_scores((1.5,), (0.5,), side=[1.0, -1.0]))
+    assert [float(x) for x in wrong.metrics["side_accuracy"]] == [1, 2]
+    half = fairlead.objective("reward_model", sides=1.0)(pairs_of_scores((1.5,), (-0.5,), side=[1.0, math.nan]))
+    assert mean(half) == pytest.approx(0.802418 - 0.474077, abs=1e-6)
+    assert mean(fairlead.objective("reward_model")(one)) == pytest.approx(0.126928, abs=1e-6)
+
+
+def test_sides_are_of_0(tiny_model, tmp_path):
+    pair = {"prompt": "hi", "chosen": "red", "rejected": "blue"}
+    for extra, complaint in (({}, "no record has 'side'"), ({"side_chosen": 0.5, "side_rejected": -1}, "'side' is")):
+        path = tmp_path / "rows.jsonl"
+        path.write_text(json.dumps({**pair, **extra}) + "\n")
+        config = TrainConfig(model=tiny_model, data=str(path), objective={"name": "reward_model", "sides": 1.0})
+        with pytest.raises(DataError, match=complaint):
+            train(config, tmp_path / f"run-{len(extra)}", quiet=True)
