@@ -2,8 +2,8 @@
 
     python benchmarks/agreement.py ../shared/data/alpaca_eval
 
-`preferences.jsonl.gz` has GPT-4-Turbo's verdicts on five models' answers beside those of gpt4_1106_preview, which win 19
-times in 20. So that the model alone does not decide, the verdicts are also put into pairs of two of the five models'
+`preferences.jsonl.gz` has GPT-4-Turbo's verdicts on five models' answers beside those of gpt4_1106_preview, which win
+19 times in 20. So that the model alone does not decide, the verdicts are also put into pairs of two of the five models'
 answers: of these the one that beat the common opponent is better than the one that did not. References are answers of
 other models in `outputs.jsonl.gz`, none of which is judged.
 """

@@ -25,6 +25,7 @@ __all__ = [
     "evaluator_uses",
     "model_uses",
     "name_of_answerer",
+    "reward_uses",
     "synthesizer_uses",
 ]
 
@@ -124,14 +125,36 @@ def model_uses(keys: tuple[str | int, ...], who: Answerer) -> Iterator[Use]:
         return
     decoder = entry.load()
     yield from (Use((*keys, f), decoder.roles.get(f, "data"), source) for f, source in decoder.files(who).items())
-    for part in decoder.engine_fields():
+    parts = decoder.engine_fields()
+    yield from reward_uses(keys, {name: value for name, value in who.items() if name not in parts})
+    for part in parts:
         if who.get(part) is not None:
             yield from model_uses((*keys, part), who[part])
+
+
+def reward_uses(keys: tuple[str | int, ...], value: Any) -> Iterator[Use]:
+    """Yield the data that rewards named anywhere in plain `value` at `keys` read (their class's `sources`)."""
+    if isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            yield from reward_uses((*keys, place), inner)
+    if not isinstance(value, Mapping):
+        return
+    known = {entry.name: entry for entry in catalog.entries("reward")}
+    entry = known.get(str(value.get("name")))
+    sources = () if entry is None else getattr(entry.load(), "sources", ())
+    for key, inner in value.items():
+        if key not in sources:
+            yield from reward_uses((*keys, key), inner)
+        elif isinstance(inner, str):
+            yield Use((*keys, key), "data", inner)
+        elif isinstance(inner, list | tuple):
+            yield from (Use((*keys, key, place), "data", source) for place, source in enumerate(inner))
 
 
 def evaluator_uses(keys: tuple[str | int, ...], spec: str | Mapping[str, Any]) -> Iterator[Use]:
     """Yield what an evaluator at `keys` needs: itself, and the models that its own fields name."""
     yield Use(keys, "evaluator", spec)
+    yield from reward_uses(keys, spec)
     from fairlead.engines.base import engine_values
 
     known = {entry.name: entry for entry in catalog.entries("evaluator")}
@@ -147,6 +170,7 @@ def evaluator_uses(keys: tuple[str | int, ...], spec: str | Mapping[str, Any]) -
 def synthesizer_uses(keys: tuple[str | int, ...], spec: Any) -> Iterator[Use]:
     """Yield what a synthesizer at `keys` needs: itself, and the files and data that its own fields name."""
     yield Use(keys, "synthesizer", spec)
+    yield from reward_uses(keys, spec)
     from fairlead.prompts import file_of
 
     known = {entry.name: entry for entry in catalog.entries("synthesizer")}

@@ -44,7 +44,7 @@ class Evaluate:
     sampling: Sampling = _USUAL
     """How answers are drawn, but for evaluators that need it otherwise (drift) or say so themselves."""
     format: str | None = None
-    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq."""
+    """Row format of the data when it is not one of Fairlead's own: hh, alpaca, sharegpt, bbq, arena."""
     kind: str | None = None
     """Kind to read records as where they can be converted, such as `prompt`."""
     limit: int | None = None

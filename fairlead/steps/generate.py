@@ -17,7 +17,7 @@ from fairlead import catalog
 from fairlead.engines.base import Completion, Prompt, Sampling
 from fairlead.errors import DataError, UsageError
 from fairlead.steps.answering import open_engine
-from fairlead.steps.base import Answerer, Context, Outcome, Preview, Use, data_uses, model_uses
+from fairlead.steps.base import Answerer, Context, Outcome, Preview, Use, data_uses, model_uses, reward_uses
 from fairlead.steps.rows import append_rows, progress, read_rows, write_rows
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ class Generate:
     def uses(self) -> tuple[Use, ...]:
         """Return the model, the data and the reward."""
         reward = () if self.reward is None else (Use(("reward",), "reward", self.reward),)
-        return (*model_uses(("model",), self.model), *data_uses("data", self.data), *reward)
+        read = reward_uses(("reward",), self.reward)
+        return (*model_uses(("model",), self.model), *data_uses("data", self.data), *reward, *read)
 
     def preview(self, before: Mapping[str, Preview]) -> Preview:
         """Say how many answers will be drawn and what becomes of them."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fairlead import catalog
 from fairlead.errors import DataError, UsageError
-from fairlead.steps.base import Context, Outcome, Preview, Use, data_uses
+from fairlead.steps.base import Context, Outcome, Preview, Use, data_uses, reward_uses
 from fairlead.steps.rows import progress, write_rows
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ class Select:
         return (*data_uses("data", self.data), Use(("selector",), "selector", self.selector), *models, *self._reads())
 
     def _reads(self) -> Iterator[Use]:
-        """Yield the data that the method reads beside the pool."""
+        """Yield the data that the method, or its reward, reads beside the pool."""
+        yield from reward_uses(("selector",), self.selector)
         spec = self.selector if isinstance(self.selector, Mapping) else {}
         for name in self.method.sources if spec else ():
             value = spec.get(name)

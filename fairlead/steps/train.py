@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fairlead.steps.base import Context, Outcome, Preview, Use, data_uses
+from fairlead.steps.base import Context, Outcome, Preview, Use, data_uses, reward_uses
 from fairlead.training.config import TrainConfig
 
 __all__ = ["Train"]
@@ -30,6 +30,7 @@ class Train(TrainConfig):
             *data_uses("evaluation_data", held_out),
             Use(("objective",), "objective", self.objective),
             *(Use(("rollout", *at, name), "reward", spec) for name, spec in rewards.items()),
+            *(use for name, spec in rewards.items() for use in reward_uses(("rollout", *at, name), spec)),
         )
 
     def preview(self, before: Mapping[str, Preview]) -> Preview:

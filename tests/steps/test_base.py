@@ -7,7 +7,7 @@ import pytest
 from fairlead.errors import UnknownNameError
 from fairlead.recipe import load
 from fairlead.recipe.identity import identify
-from fairlead.steps.base import Use, model_uses
+from fairlead.steps.base import Use, model_uses, reward_uses
 
 RECIPE = """\
 title: t
@@ -91,3 +91,44 @@ def test_a_judge_that_is_not_there_is_found_before_anything_runs(tmp_path):
     path.write_text(EVALUATION.format(rate="1e-3", judge="@sftt", text="null"), encoding="utf-8")
     with pytest.raises(UnknownNameError, match=r"r\.yaml:9: unknown step 'sftt'"):
         load(path)
+
+
+REWARDED = """\
+title: t
+steps:
+  - id: drafts
+    generate:
+      model: {{name: best_of_n, engine: harbor:base-300k, reward: &bleu {{name: bleu, references: {file}}}}}
+      data: harbor:prompts?n=2
+      reward: {{name: combined, rewards: [{{name: format}}, *bleu]}}
+  - id: evaluation
+    evaluate:
+      models: {{base: harbor:base-300k}}
+      data: harbor:test?n=2
+      evaluators: [{{name: rewards, axes: {{bleu: *bleu}}}}]
+"""
+
+
+def test_what_a_reward_reads_is_found_however_deep_it_is_named():
+    bleu = {"name": "bleu", "references": ["a.jsonl", "@step"]}
+    spec = {"name": "combined", "rewards": ["harbor", bleu, {"name": "rouge_l", "references": "b.jsonl"}]}
+    place = ("reward", "rewards")
+    assert list(reward_uses(("reward",), spec)) == [
+        Use((*place, 1, "references", 0), "data", "a.jsonl"),
+        Use((*place, 1, "references", 1), "data", "@step"),
+        Use((*place, 2, "references"), "data", "b.jsonl"),
+    ]
+    assert not list(reward_uses((), {"name": "bleu", "references": {"q": "a"}}))
+
+
+def test_a_step_is_another_one_when_a_file_of_its_reward_changes(tmp_path):
+    file, path = tmp_path / "good.jsonl", tmp_path / "r.yaml"
+    path.write_text(REWARDED.format(file=file), encoding="utf-8")
+
+    def of(answer: str) -> list[str]:
+        file.write_text(f'{{"prompt": "q", "completion": "{answer}"}}\n', encoding="utf-8")
+        return [one.fingerprint for one in identify(load(path).steps).values()]
+
+    first = of("a")
+    assert of("a") == first
+    assert not set(of("b")) & set(first)
