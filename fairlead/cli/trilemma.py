@@ -205,7 +205,7 @@ def _say(found: Representation, robustness: Robustness | None, report: TrilemmaR
             "group": name,
             "people": one.people,
             "share": round(one.population, 3),
-            "of labels": round(one.share, 3),
+            "labels": round(one.share, 3),
             "value": asdict(one.value),
             "gap": asdict(one.gap),
         }

@@ -242,7 +242,7 @@ class _Linear:
     confidence: float
 
     def of(self, weights: np.ndarray, constant: float = 0.0, confidence: float | None = None) -> Estimate:
-        from scipy import stats
+        from scipy import special
 
         value = float(weights @ self.mean) + constant
         used = weights != 0
@@ -254,7 +254,7 @@ class _Linear:
             return Estimate(value, math.nan, math.nan, n)
         freedom = parts.sum() ** 2 / (parts**2 / (self.count[used] - 1)).sum()
         tail = (1 - (confidence or self.confidence)) / 2
-        half = float(stats.t.isf(tail, freedom)) * math.sqrt(parts.sum())
+        half = -float(special.stdtrit(freedom, tail)) * math.sqrt(parts.sum())
         return Estimate(value, value - half, value + half, n)
 
 
@@ -268,13 +268,14 @@ def _compared(
     base, constant = (a, 0.0) if believed is None else (np.zeros(len(names)), float(believed))
     gaps = [estimates.of(row - base, -constant) for row in each]
     adjusted = [estimates.of(row - base, -constant, 1 - (1 - confidence) / len(names)) for row in each]
-    values, pooled = [estimates.of(row) for row in each], _pooled(mean, table)
+    values, pooled = [_bounded(estimates.of(row)) for row in each], _pooled(mean, table)
     groups = {
         names[g]: Group(float(w[g]), float(a[g]), int(count[g]), values[g], float(pooled[g]), absolute(gaps[g]))
         for g in sorted(range(len(names)), key=lambda g: -abs(gaps[g].value))
     }
-    means = (estimates.of(base, constant), estimates.of(w), absolute(estimates.of(w - base, -constant)))
-    return groups, *means, worst_gap(gaps, adjusted), float(np.ptp(mean))
+    ends = (_bounded(estimates.of(base, constant)), _bounded(estimates.of(w)))
+    off = absolute(estimates.of(w - base, -constant))
+    return groups, *ends, off, worst_gap(gaps, adjusted), float(np.ptp(mean))
 
 
 def _counting(table: _People, shares: Mapping[str, float], enough: int) -> tuple[float, float]:
@@ -284,12 +285,18 @@ def _counting(table: _People, shares: Mapping[str, float], enough: int) -> tuple
     return effective_size(weights), float(w[table.counts() >= enough].sum())
 
 
+def _bounded(found: Estimate) -> Estimate:
+    """Cut the ends of an interval of a value, which lies in [0, 1]."""
+    low, high = (float(np.clip(end, 0.0, 1.0)) for end in (found.low, found.high))
+    return Estimate(found.value, low, high, found.n)
+
+
 def _unanimous(count: np.ndarray, confidence: float) -> np.ndarray:
     """Return the variance that gives n people who do not differ the exact interval of n cases that all agree."""
-    from scipy import stats
+    from scipy import special
 
     tail = (1 - confidence) / 2
-    return ((1 - tail ** (1 / count)) / stats.t.isf(tail, count - 1)) ** 2
+    return ((1 - tail ** (1 / count)) / -special.stdtrit(count - 1, tail)) ** 2
 
 
 def _population(population: Mapping[str, float] | None, table: _People) -> dict[str, float]:

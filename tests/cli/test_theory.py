@@ -218,3 +218,43 @@ def test_ratings_that_do_not_do(fairlead, tmp_path, row, arguments, said):
     code, _, err = fairlead("audit", "r.jsonl", *arguments)
     assert code == 2
     assert said in err
+
+
+def circle() -> list[dict]:
+    pairs = [("x", "y"), ("y", "z"), ("z", "x")]
+    return [{"first": a, "second": b, "label": "b" if k == 2 else "a"} for k in range(3) for a, b in pairs]
+
+
+def test_a_circle_is_exit_code_1(fairlead, tmp_path):
+    write(tmp_path / "c.jsonl", circle())
+    code, out, _ = fairlead("one-reward", "c.jsonl")
+    assert code == 1
+    assert "circle: x, y, z" in out
+    assert "0.0566 nats" in out
+
+
+def test_an_order_and_a_mixture(fairlead, tmp_path):
+    order = [{"first": "x", "second": "y", "label": 1 - (i % 4 == 0), "worker": f"w{i % 2}"} for i in range(80)]
+    write(tmp_path / "c.jsonl", order)
+    code, out, _ = fairlead("one-reward", "c.jsonl", "--annotator", "worker")
+    assert code == 0
+    assert "no circle" in out
+    assert "2 rewards instead of one:" in out
+    found = json.loads(fairlead("one-reward", "c.jsonl", "--annotator", "worker", "--json")[1])
+    assert sum(found["mixture"]["shares"]) == pytest.approx(1)
+    assert found["divergence"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"first": "x", "second": "y", "label": "maybe"}, "the verdict 'maybe'"),
+        ({"first": "x", "label": "a"}, "nothing in column 'second'"),
+        ({"first": "x", "second": "x", "label": "a"}, "'x' plays itself"),
+    ],
+)
+def test_comparisons_that_do_not_do(fairlead, tmp_path, row, said):
+    write(tmp_path / "c.jsonl", [row])
+    code, _, err = fairlead("one-reward", "c.jsonl")
+    assert code == 2
+    assert said in err

@@ -89,7 +89,8 @@ def test_people_count_and_not_their_labels():
 def test_those_who_agree_are_not_certain():
     found = audit_groups([1.0] * 40, ["a"] * 20 + ["b"] * 20, [f"p{i}" for i in range(40)])
     interval = found.groups["a"].value
-    assert interval.high - interval.value == pytest.approx(1 - 0.025 ** (1 / 20))
+    assert interval.value - interval.low == pytest.approx(1 - 0.025 ** (1 / 20))
+    assert interval.high == 1
     assert found.epsilon_worst.value == 0
     assert verdict_on(found.epsilon_worst, 0.05) == UNKNOWN
 

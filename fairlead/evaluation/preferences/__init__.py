@@ -6,6 +6,7 @@ win_rate(points).rate                                     # with a bootstrap int
 length_controlled(points, lengths, baseline_lengths).rate # at equal lengths
 style_controlled(points, differences).rate                # at equal length, headers, lists, bold text
 bradley_terry(first, second, points).elo                  # ratings from games
+one_reward(first, second, points).circles                 # whether one reward can say what people prefer
 judge_agreement(judge, people).with_each                  # beside people
 order_consistency(straight, swapped)                      # biases of the judge
 summarise(read_verdicts("annotations.json"))              # a report on files of judged pairs
@@ -35,6 +36,7 @@ from fairlead.evaluation.preferences.length_control import (
     length_controlled,
     paired_win_rate,
 )
+from fairlead.evaluation.preferences.one_reward import Mixture, OneReward, mixture_of_rewards, one_reward
 from fairlead.evaluation.preferences.ratings import Ratings, bradley_terry, elo_of, elo_online, ill_posed
 from fairlead.evaluation.preferences.style_control import (
     STYLES,
@@ -58,6 +60,8 @@ __all__ = [
     "JudgeAgreement",
     "LengthControlled",
     "LengthReference",
+    "Mixture",
+    "OneReward",
     "Ratings",
     "StyleControlled",
     "Verdicts",
@@ -77,6 +81,8 @@ __all__ = [
     "length_controlled",
     "mcnemar",
     "middle",
+    "mixture_of_rewards",
+    "one_reward",
     "order_consistency",
     "paired_win_rate",
     "points_of_preferences",

@@ -20,7 +20,7 @@ from fairlead.errors import UnknownNameError, UsageError
 from fairlead.estimates import Estimate
 from fairlead.evaluation.preferences.win_rates import as_points, check_confidence
 
-__all__ = ["Ratings", "bradley_terry", "elo_of", "elo_online", "ill_posed"]
+__all__ = ["Ratings", "bradley_terry", "elo_of", "elo_online", "ill_posed", "strengths"]
 
 _SCALE = 400 / math.log(10)
 _LONGEST_STEP = 2.0
@@ -124,6 +124,14 @@ def ill_posed(first: Sequence[str], second: Sequence[str], points: ArrayLike) ->
     """
     games = _Games.of(first, second, points, None, None)
     return _problem(games.table(), games.players)
+
+
+def strengths(wins: np.ndarray) -> np.ndarray:
+    """Return strengths theta [R, K] of R tables of wins of row against column [R, K, K]; the first player's is 0.
+
+    Every table must allow finite ones: no split of the players leaves one part without a win against the other.
+    """
+    return _fit(np.asarray(wins, dtype=np.float64), 0)
 
 
 def elo_of(theta: float) -> float:
