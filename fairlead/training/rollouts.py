@@ -31,6 +31,8 @@ from fairlead.training.valuing import value
 
 __all__ = ["Rollouts"]
 
+_HELD_OUT_SEED = 2**31 - 2
+"""Of the completions that evaluations draw."""
 _SHOWN = 4
 """Completions of each rollout that are kept as samples."""
 
@@ -126,7 +128,7 @@ class Rollouts:
         `loss` is minus the mean of the rewards' means.
         """
         known = {record.id: record for record in records}
-        batch = self._value(*self._draw(list(prompts), known, seed=-1, n=1))
+        batch = self._value(*self._draw(list(prompts), known, seed=_HELD_OUT_SEED, n=1))
         means = {name: float(np.nanmean(column)) for name, column in zip(self.rewards, batch.rewards.T)}
         means["length"] = float(np.mean([len(b.ids) for g in batch.groups for b in g.branches]))
         return {"loss": -float(np.mean([means[name] for name in self.rewards])), **means}

@@ -87,15 +87,16 @@ class Run:
             Its loss, whether it counts, whether it is the last, its tokens.
         """
         groups = [data.groups[i] for i in numbers]
-        passes = self._passes(groups)
+        passes = self.passes(groups)
         survey = self._survey(data, numbers, passes)
         for k, one in enumerate(passes):
             last = k == len(passes) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.policy):
-                scores, size = self._scores([groups[i] for i in one.groups])
+                scores, size = self.scores([groups[i] for i in one.groups])
                 yield self._loss(scores, survey), one.counts, last, size if one.counts else 0
 
-    def _passes(self, groups: Sequence[Group]) -> list[Pass]:
+    def passes(self, groups: Sequence[Group]) -> list[Pass]:
+        """Split groups into this rank's forward passes."""
         ranks = {"rank": self.accelerator.process_index, "ranks": self.accelerator.num_processes}
         return split(groups, self.materials.config.micro_tokens, self.plain.layout, **ranks)
 
@@ -110,9 +111,9 @@ class Run:
             groups = [data.groups[i] for i in numbers]
         else:
             groups = [data.surveyed[i] for i in numbers]
-            passes = self._passes(groups)
+            passes = self.passes(groups)
         with torch.no_grad():
-            found = [objective.survey(self._scores([groups[i] for i in one.groups])[0]) for one in passes if one.counts]
+            found = [objective.survey(self.scores([groups[i] for i in one.groups])[0]) for one in passes if one.counts]
         return self._joined(found)
 
     def _joined(self, found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -123,8 +124,8 @@ class Run:
         device = self.accelerator.device
         return {name: torch.cat([one[name].detach().to(device) for one in found]) for name in found[0]}
 
-    def _scores(self, groups: Sequence[Group]) -> tuple[Scores, int]:
-        """Do a forward pass; return what the objective sees of it and its tokens."""
+    def scores(self, groups: Sequence[Group]) -> tuple[Scores, int]:
+        """Do a forward pass over groups; return what the objective sees of them and the tokens computed."""
         needs = self.materials.objective.needs
         batch = lay_out(groups, self.plain.layout).to(self.accelerator.device)
         seen = self.policy(batch, teacher=self.teacher, divergence=needs.divergence, collision=needs.collision)
@@ -214,7 +215,7 @@ class Run:
         """Return the ids of the groups with a number that is not finite."""
         found = []
         for group in groups:
-            scores, _ = self._scores([group])
+            scores, _ = self.scores([group])
             seen = [scores.policy, scores.reference, scores.score, scores.teacher, scores.divergence]
             if any(values is not None and not torch.isfinite(values).all() for values in seen):
                 found.append(group.id)
