@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -37,6 +37,9 @@ def trilemma(
     reference: Annotated[float, Parameter(help="Probability of that answer before training.")] = 0.5,
     confidence: Confidence = 0.95,
     figure: Figure = None,
+    draw: Annotated[
+        Literal["amplification", "poisoning", "cost"], Parameter(help="What the figure shows.")
+    ] = "amplification",
     json_: Json = False,
 ) -> int:
     """Say what representing everybody, robustly, would take; what training makes of majorities; and what turns them.
@@ -48,10 +51,10 @@ def trilemma(
     ```
     fairlead theory trilemma --epsilon 0.01 --delta 0.001 --context 50 --groups 180
     fairlead theory trilemma --majority 0.525,0.6,0.9 --beta 0.05 --figure amplification.svg
+    fairlead theory trilemma --context 80 --figure cost.svg --draw cost
     ```
     """
     from fairlead.theory import trilemma as closed
-    from fairlead.theory.drawings import draw_amplification
 
     shares = numbers(majority, "--majority")
     each = closed.samples_per_group(epsilon, 1 - confidence, groups)
@@ -73,7 +76,7 @@ def trilemma(
         for share in shares
     ]
     if figure is not None:
-        write_figure(figure, draw_amplification(shares, reference=reference, most=max(2.0, 2 * beta)))
+        write_figure(figure, _drawn(draw, shares, beta, reference, (epsilon, delta, people, budget, context)))
     if json_:
         return show({"needs": needs, "majorities": told})
     print_table([{"": name.replace("_", " "), "value": value} for name, value in needs.items()])
@@ -137,6 +140,19 @@ def audit(
     else:
         _say(found, robustness, report)
     return 0 if report.met else 1
+
+
+def _drawn(what: str, shares: list[float], beta: float, reference: float, cost: tuple[float, ...]) -> str:
+    from fairlead.theory.drawings import draw_amplification, draw_cost, draw_poisoning
+
+    epsilon, delta, people, budget, context = cost
+    return {
+        "amplification": lambda: draw_amplification(shares, reference=reference, most=max(2.0, 2 * beta)),
+        "poisoning": lambda: draw_poisoning(max(shares), beta, reference=reference),
+        "cost": lambda: draw_cost(
+            (epsilon, 10 * epsilon), delta, people, budget=budget, most=max(1.5 * context, budget)
+        ),
+    }[what]()
 
 
 def _beta(share: float, reference: float) -> float:

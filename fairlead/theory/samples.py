@@ -254,24 +254,21 @@ def _evenly(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _kl_of_levels(row: np.ndarray, n: float) -> float:
     m = len(row)
     counts = np.rint(Levels(*_evenly(row)).mass * m)
-    whole = _plug_in(counts, n)
-    if len(counts) == 1 or m < 2:
+    if len(counts) == 1:
         return 0.0
+    whole = float(_plug_in(counts, n))
     if len(counts) == m:
-        without = _plug_in(np.ones(m - 1), n)
-        return min(max(0.0, m * whole - (m - 1) * without), float(kl_bound(n)))
-    mean = sum(count * _plug_in(_one_less(counts, j), n) for j, count in enumerate(counts)) / m
+        mean = float(_plug_in(np.ones(m - 1), n))
+    else:
+        mean = float(counts @ _plug_in(counts - np.eye(len(counts)), n)) / m
     return min(max(0.0, m * whole - (m - 1) * mean), float(kl_bound(n)))
 
 
-def _one_less(counts: np.ndarray, j: int) -> np.ndarray:
-    fewer = counts.copy()
-    fewer[j] -= 1
-    return fewer[fewer > 0]
-
-
-def _plug_in(counts: np.ndarray, n: float) -> float:
-    log_mass = np.log(counts / counts.sum())
-    log_m = level_masses(log_mass, math.log(n))
-    kept = log_m > -np.inf
-    return float((np.exp(log_m[kept]) * (log_m - log_mass)[kept]).sum())
+def _plug_in(counts: np.ndarray, n: float) -> np.ndarray:
+    """Return the KL of the best of n under shares of counts [..., L], in which a level may have none."""
+    up_to = np.cumsum(counts, axis=-1)
+    total = up_to[..., -1:]
+    mass = np.diff((up_to / total) ** n, axis=-1, prepend=0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(mass > 0, mass * np.log(mass * total / counts), 0.0)
+    return terms.sum(-1)

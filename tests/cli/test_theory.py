@@ -108,6 +108,9 @@ def test_the_trilemma(fairlead, tmp_path):
     assert "53.322" in out
     assert "11,514,600" in out
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
+    for drawn, said in (("poisoning", "replaced"), ("cost", "budget")):
+        assert fairlead("trilemma", *settings, "--figure", f"{drawn}.svg", "--draw", drawn)[0] == 0
+        assert said in (tmp_path / f"{drawn}.svg").read_text()
     found = json.loads(fairlead("trilemma", "--majority", "0.525,0.6,0.4", "--json")[1])
     assert found["majorities"][0]["turned_by_replacing"] == pytest.approx(0.0476190, abs=1e-7)
     assert found["majorities"][1]["given"] == pytest.approx(0.9829541, abs=1e-7)
