@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import fairlead
 from fairlead.errors import DataError, UsageError
+from fairlead.training.advantages import group_advantages
 
 P, R1 = "The cat sat on the mat.", "The cat is on the mat."
 R2 = "There is a cat sitting on the mat today, my friend."
@@ -56,8 +58,8 @@ def test_a_group_and_its_advantages():
     reward = fairlead.reward("bleu", references={"q": R1})
     values = reward(["q"] * 4, [P, R1, "A dog.", "cat"]).values
     assert values == pytest.approx([0.5946036, 1, 0.1416268, 0.0024788], abs=1e-7)
-    advantages = (values - values.mean()) / (values.std(ddof=1) + 1e-4)
-    assert advantages == pytest.approx([0.3523276, 1.2454413, -0.6456085, -0.9521603], abs=1e-6)
+    advantages = group_advantages(torch.from_numpy(values), torch.zeros(4, dtype=torch.int64))
+    assert advantages.numpy() == pytest.approx([0.3523276, 1.2454413, -0.6456085, -0.9521603], abs=1e-6)
 
 
 def test_writing_without_spaces_is_refused_or_parted():
