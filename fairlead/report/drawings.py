@@ -14,7 +14,7 @@ from fairlead.figures import curves
 __all__ = ["Panel", "inline", "training_panels"]
 
 _POINTS = 400
-_FIRST = ("loss", "learning_rate", "grad_norm")
+_FIRST = ("reward", "loss", "learning_rate", "grad_norm")
 _LAST = ("tokens", "tokens_per_second", "padding", "seconds")
 _SIZE = (3.3, 1.7)
 _COLOURS = ("", "training", "held-out")

@@ -51,6 +51,8 @@ class StepView:
     """Lines of metrics.jsonl."""
     rendered: list[dict[str, Any]] = field(default_factory=list)
     """Rendered rows: id and parts, each a text and whether it is trained."""
+    drawn: list[dict[str, Any]] = field(default_factory=list)
+    """Completions that an online run drew: step, id, prompt, completion, rewards, advantage."""
     lengths: dict[str, Any] = field(default_factory=dict)
     """The length report."""
     samples: list[dict[str, Any]] = field(default_factory=list)
@@ -153,6 +155,7 @@ def _read_step(folder: Path, name: str) -> StepView:
     wanted = _WANTED.get(step.kind, ()) if step.status == "finished" else ()
     step.history = _lines(folder / "metrics.jsonl", step.missing, "metrics.jsonl" in wanted)
     step.rendered = _json(folder / "rendered.json", list, step.missing, "rendered.json" in wanted) or []
+    step.drawn = _lines(folder / "rollouts.jsonl", step.missing, wanted=False)
     step.lengths = _json(folder / "lengths.json", dict, step.missing, "lengths.json" in wanted) or {}
     step.samples = _lines(folder / "samples.jsonl", step.missing, "samples" in step.outputs)
     if step.kind in MEASURING:

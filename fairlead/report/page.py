@@ -134,7 +134,7 @@ def _environment() -> Environment:
         environment.filters[name] = getattr(numbers, name)
     environment.filters |= {"figures": _figures, "panels": _panels, "table": _table, "groups": _groups}
     environment.filters |= {"shown": _shown, "lengths": _lengths, "picked": _picked, "flat": _flat, "turns": _turns}
-    environment.filters |= {"sample_axes": _sample_axes, "breakable": _breakable, "drawn": _drawn, "zip": zip}
+    environment.filters |= {"sample_axes": _sample_axes, "breakable": _breakable, "drawn": _drawn, "ends": _ends, "zip": zip}
     return environment
 
 
@@ -204,6 +204,12 @@ def _picked(sample: Mapping[str, Any], engine: str, axes: Sequence[str]) -> list
     """Return the scores of a sample's answer on the given axes."""
     scores = (sample.get("scores") or {}).get(engine) or {}
     return [(axis, scores[axis]) for axis in axes if isinstance(scores.get(axis), int | float)]
+
+
+def _ends(drawn: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the completions of a run's first rollout and of its last."""
+    steps = [row.get("step") for row in drawn]
+    return [row for row in drawn if row.get("step") in (steps[0], steps[-1])] if steps else []
 
 
 def _turns(prompt: Any) -> list[tuple[str, str]]:

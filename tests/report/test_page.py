@@ -144,6 +144,8 @@ def test_text_of_a_model_stays_text(run_folder):
     rewrite(run_folder / "run.json", title=EVIL, about=EVIL, command=EVIL, versions={EVIL: EVIL})
     rewrite(steps / "pairs" / "step.json", notes=[EVIL], config={EVIL: EVIL}, inputs=[{"name": EVIL}])
     (steps / "sft" / "rendered.json").write_text(json.dumps([{"id": EVIL, "parts": [[EVIL, True], [EVIL, False]]}]))
+    drawn = {"step": 1, "id": EVIL, "prompt": EVIL, "completion": EVIL, "rewards": {EVIL: 1.0}, "advantage": EVIL}
+    (steps / "sft" / "rollouts.jsonl").write_text(json.dumps(drawn) + "\n")
     sample = {"id": EVIL, "prompt": [{"role": EVIL, "content": EVIL}], "answers": {"base": EVIL, EVIL: EVIL}}
     (steps / "evaluation" / "samples.jsonl").write_text(json.dumps(sample) + "\n")
     (run_folder / "recipe.yaml").write_text(EVIL)
@@ -152,6 +154,20 @@ def test_text_of_a_model_stays_text(run_folder):
     assert "img" not in [tag for tag, _ in page.elements]
     assert page.text.count("alert(1)") >= 12
     assert "{{ 7 * 7 }}" in page.text
+
+
+def test_the_completions_of_the_first_and_last_rollout(run_folder):
+    rows = [
+        {"step": step, "id": f"prompt-{step}", "prompt": [{"role": "user", "content": "who?"}],
+         "completion": f"it is {step}.", "rewards": {"polite": 0.25 * step}, "advantage": -0.5}
+        for step in (1, 2, 3)
+    ]  # fmt: skip
+    (run_folder / "steps" / "dpo" / "rollouts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = built(run_folder).text
+    assert "it is 1." in text
+    assert "it is 3." in text
+    assert "it is 2." not in text
+    assert "polite 0.750" in text
 
 
 @pytest.mark.parametrize(
