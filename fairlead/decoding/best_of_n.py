@@ -81,27 +81,35 @@ class _Chosen(Decoder):
         tells = [_keeping(tokens, tell) for tokens in heard]
         numbers = range(index * self.n, (index + 1) * self.n)
         draws = yield from desk.answers(self.parts["engine"], prompt, numbers, sampling, tells)
-        values: list[float] = yield [Ask(self, (prompt, draw.text)) for draw in draws]
+        values: list[tuple[float, ...]] = yield [Ask(self, (prompt, draw.text)) for draw in draws]
         chosen = self._choose(draws, values, "the prompt")
         if tell is not None:
             tell.hear(chosen.text, tuple(heard[chosen.extra["chosen"]]))
         return chosen
 
-    def serve(self, asked: Sequence[tuple[Prompt, str]]) -> list[float]:
-        """Value answers to prompts; NaN where the reward abstains."""
-        rewards = self.valued_by([prompt for prompt, _ in asked], [text for _, text in asked])
-        return np.where(rewards.abstained, np.nan, rewards.values).tolist()
+    @property
+    def _judges(self) -> tuple[Reward, ...]:
+        """Who has something to say of a draw; the first ranks them."""
+        return (self.valued_by,)
 
-    def _choose(self, draws: Sequence[Completion], values: Sequence[float], place: str) -> Completion:
+    def serve(self, asked: Sequence[tuple[Prompt, str]]) -> list[tuple[float, ...]]:
+        """Value answers to prompts, a number from each judge; NaN where one abstains."""
+        prompts, said = [prompt for prompt, _ in asked], [text for _, text in asked]
+        return list(zip(*(judge(prompts, said).values.tolist() for judge in self._judges)))
+
+    def _choose(self, draws: Sequence[Completion], found: Sequence[tuple[float, ...]], place: str) -> Completion:
+        values = np.array([value for value, *_ in found])
         if np.isnan(values).all():
             raise DataError("the reward values none of the answers", place=place, fix="use a reward that applies here")
-        best = int(np.nanargmax(self._sign * np.asarray(values)))
-        told = {
-            "candidates": [draw.text for draw in draws],
-            "rewards": [None if np.isnan(value) else float(value) for value in values],
-            "chosen": best,
-        }
-        return replace(draws[best], extra={**draws[best].extra, **told})
+        best = self._best(values, found)
+        told = {"candidates": [draw.text for draw in draws], "rewards": _plain(values), "chosen": best}
+        return replace(draws[best], extra={**draws[best].extra, **told, **self._told(found)})
+
+    def _best(self, values: np.ndarray, found: Sequence[tuple[float, ...]]) -> int:
+        return int(np.nanargmax(self._sign * values))
+
+    def _told(self, found: Sequence[tuple[float, ...]]) -> dict[str, Any]:
+        return {}
 
 
 def _starts(items: Sequence[Any], size: int) -> range:
@@ -115,9 +123,42 @@ def _keeping(tokens: list[Token], tell: Listener | None) -> Listener | None:
     return Listener(lambda _, more: tokens.extend(more), tell.top)
 
 
+def _plain(values: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
 @dataclass(frozen=True)
 class BestOfN(_Chosen):
-    """The answer that a reward values most among n draws."""
+    """The answer that a reward values most among n draws, or among those that do not cost too much."""
+
+    cost: RewardSpec | None = None
+    """A second reward that is a cost: draws that cost more than `budget` are passed over, however much they are worth.
+    Where all do, the cheapest is the answer; a draw whose cost is not known is within the budget."""
+    budget: float = 0.0
+    """With a cost: the most that an answer may cost, in the cost's own unit."""
+
+    adjustable: ClassVar[tuple[str, ...]] = ("reward", "n", "cost", "budget")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cost is None and self.budget != 0:
+            raise UsageError("best_of_n has a budget and no cost", fix="name the cost, a reward, or leave budget out")
+
+    @cached_property
+    def _judges(self) -> tuple[Reward, ...]:
+        return (self.valued_by,) if self.cost is None else (self.valued_by, catalog.from_spec("reward", self.cost))
+
+    def _best(self, values: np.ndarray, found: Sequence[tuple[float, ...]]) -> int:
+        if self.cost is None:
+            return super()._best(values, found)
+        costs = np.array([cost for _, cost in found])
+        allowed = ~(costs > self.budget) & ~np.isnan(values)
+        if allowed.any():
+            return int(np.where(allowed, values, -np.inf).argmax())
+        return int(np.nanargmin(costs))
+
+    def _told(self, found: Sequence[tuple[float, ...]]) -> dict[str, Any]:
+        return {} if self.cost is None else {"costs": _plain(np.array([cost for _, cost in found]))}
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,25 @@ def test_worst_of_n_and_abstentions():
     assert answer.extra["rewards"] == [1.0, None, -2.0, -2.0]
 
 
+def test_no_draw_that_costs_too_much_is_chosen_however_much_it_is_worth():
+    def chosen(costs, values=(1, 9, 3, 2), budget=0.0):
+        best = fairlead.decoder(
+            "best_of_n", engine=Listing(), reward=Table(values), cost=Table(costs), budget=budget, n=4
+        )
+        ((answer,),) = best.generate(["one"], Sampling())
+        assert answer.extra["costs"] == list(costs)
+        return answer.extra["chosen"]
+
+    assert chosen((-1.0, 0.5, 0.0, -2.0)) == 2
+    assert chosen((-1.0, 0.5, 0.0, -2.0), budget=0.5) == 1
+    assert chosen((3.0, 2.0, 0.5, 0.5)) == 2
+    assert chosen((3.0, None, 0.5, 0.5)) == 1
+    assert chosen((-1.0, 2.0, -1.0, -1.0), values=(None, 9, 2, 3)) == 3
+    assert chosen((1.0, 2.0, -1.0, 0.5), values=(5, 9, None, 3)) == 2  # none is both valued and within: the cheapest
+    with pytest.raises(UsageError, match="no cost"):
+        fairlead.decoder("best_of_n", engine=Listing(), reward="harbor", budget=0.5)
+
+
 def test_a_prompt_without_any_value_is_an_error():
     best = fairlead.decoder("best_of_n", engine=Listing(), reward=Table((None, None)), n=2)
     with pytest.raises(DataError, match="prompt 1 of 2"):
