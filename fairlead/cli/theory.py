@@ -184,7 +184,7 @@ def samples(
     """
     from fairlead.errors import UsageError
     from fairlead.theory.drawings import draw_estimates
-    from fairlead.theory.samples import tilt_curve
+    from fairlead.theory.samples import best_frontier, tilt_curve
 
     rewards, notes = _read(path, scores)
     m = rewards.shape[1]
@@ -197,8 +197,8 @@ def samples(
     told = _foretold(rewards, [int(n) for n in ns], confidence, seed)
     curve = tilt_curve(rewards)
     if figure is not None:
-        lines = {"best of N": ([row["kl"]["value"] for row in told], [row["reward"]["value"] for row in told])}
-        write_figure(figure, draw_estimates(lines, curve))
+        best = best_frontier(rewards)
+        write_figure(figure, draw_estimates({"best of N": (best.kl, best.reward)}, curve))
     if json_:
         ideal = {name: getattr(curve, name).tolist() for name in ("alpha", "kl", "reward", "effective")}
         return show({"prompts": len(rewards), "draws": m, "best_of": told, "tilt": ideal, "notes": notes})

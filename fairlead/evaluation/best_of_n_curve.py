@@ -26,6 +26,7 @@ from fairlead.theory.best_of_n import kl_bound
 from fairlead.theory.drawings import draw_estimates
 from fairlead.theory.samples import (
     LEAST_DRAWS,
+    best_frontier,
     kl_of_best,
     log_ratios,
     policy_distance,
@@ -140,8 +141,9 @@ class BestOfNCurve:
         report.rows += found.rows(self.base, axes)
         if told < len(found.kept):
             report.notes.append(f"{len(found.kept) - told} prompts are left out: the reward abstains on some draw")
-        along = [[report.summary[self.base][f"{axis}_{n}"].value for n in self.ns] for axis in ("kl", "reward")]
-        points["best of N"] = (along[0], along[1])
+        if told:
+            best = best_frontier(found.values[found.kept])
+            points["best of N"] = (best.kl, best.reward)
 
     def _hold(self, name: str, values: np.ndarray, found: _Draws, report: Report) -> None:
         n = (self.best_of or {})[name]

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from fairlead.errors import DataError, UsageError
 from fairlead.theory.best_of_n import kl_bound, level_masses
 from fairlead.theory.problems import Levels
+from fairlead.theory.tilting import Frontier
 from fairlead.theory.win_rates import mid_ranks, order_weights
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PolicyDistance",
     "TiltCurve",
     "as_draws",
+    "best_frontier",
     "effective_size",
     "kl_of_best",
     "log_ratios",
@@ -131,6 +133,18 @@ def kl_of_best(rewards: ArrayLike, n: float) -> np.ndarray:
     """
     found = as_draws(rewards, least=1)
     return np.array([_kl_of_levels(row, n) for row in found])
+
+
+def best_frontier(rewards: ArrayLike, points: int = 16) -> Frontier:
+    """Estimate KL and reward of the best of N for whole N from 1 to a quarter of the draws, about even in log N.
+
+    Raises:
+        DataError, UsageError: rewards that are not finite, or fewer than `LEAST_DRAWS` per prompt.
+    """
+    found = as_draws(rewards)
+    ns = np.unique(np.rint(np.geomspace(1, found.shape[1] // 4, points)).astype(int))
+    kl, reward = ([float(of(found, int(n)).mean()) for n in ns] for of in (kl_of_best, reward_of_best))
+    return Frontier(ns.astype(np.float64), np.array(kl), np.array(reward))
 
 
 def log_ratios(rewards: ArrayLike, chosen: ArrayLike, n: float) -> np.ndarray:

@@ -13,6 +13,7 @@ from fairlead.errors import DataError, UsageError
 from fairlead.estimates import pass_at_k
 from fairlead.theory.best_of_n import best_of_n, kl_bound
 from fairlead.theory.samples import (
+    best_frontier,
     effective_size,
     kl_of_best,
     log_ratios,
@@ -74,6 +75,16 @@ def test_rewards_without_ties_have_the_kl_of_the_bound():
     for n in (2, 4, 16):
         assert kl_of_best(rewards, n) == pytest.approx([kl_bound(n)] * 3, abs=4e-3)
     assert kl_of_best(np.ones(64), 8) == pytest.approx([0])
+
+
+def test_the_frontier_is_its_points(drawn):
+    found = best_frontier(drawn[:50])
+    assert found.along.tolist() == sorted(set(found.along.tolist()))
+    assert (found.along[0], found.along[-1]) == (1, 32)
+    place = found.along.tolist().index(4)
+    assert found.reward[place] == pytest.approx(reward_of_best(drawn[:50], 4).mean())
+    assert found.kl[place] == pytest.approx(kl_of_best(drawn[:50], 4).mean())
+    assert found.kl[0] == 0
 
 
 def test_log_ratios_of_the_chosen_average_to_the_kl(drawn):
