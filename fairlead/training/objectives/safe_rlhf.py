@@ -65,7 +65,8 @@ class SafeRLHF(PolicyGradient):
                 fix=f"set rewards: {{helpful: ..., {self.cost}: ...}}",
             )  # fmt: skip
         started = begin_each(super().begin(rewards - 1, completions), 2)
-        return {**started, "price": torch.tensor(self.price, dtype=torch.float64)}
+        price = torch.tensor(self.price, dtype=torch.float64)
+        return {**started, "price": price, "peak": price}
 
     def heads(self, rewards: int) -> int:
         """Return two value heads, for reward and cost, where they are the baseline."""
@@ -75,8 +76,8 @@ class SafeRLHF(PolicyGradient):
         """Return (A_reward - price A_cost) / (1 + price) of every completion, [N], or token, [N, T].
 
         The rewards that are no cost are joined as `weights` and `combine` say. Where a completion's cost is not known
-        its reward alone counts, and the other way round. Metrics: `price` (before this rollout's step), `cost` (mean;
-        the loop tells it as a reward too), `violation` (mean cost less the budget) and `unsafe` (share of completions
+        its reward alone counts, and the other way round. Metrics: `price` (before this rollout's step), `price_peak`
+        (the largest so far), `cost` (mean; the loop tells it as a reward too), `violation` (mean cost less the budget) and `unsafe` (share of completions
         with a cost above 0).
 
         Raises:
@@ -98,8 +99,8 @@ class SafeRLHF(PolicyGradient):
         price = float(state["price"])
         found = (gain - price * harm) / (1 + price)
         known = cost[~cost.isnan()]
-        metrics = {**worths.metrics, "price": price}
-        kept = dict(worths.state)
+        kept = {**worths.state, "peak": torch.maximum(state["peak"], state["price"])}
+        metrics = {**worths.metrics, "price": price, "price_peak": float(kept["peak"])}
         if len(known):
             violation = float(known.mean()) - self.budget
             told = {"cost": float(known.mean()), "violation": violation, "unsafe": float((known > 0).double().mean())}

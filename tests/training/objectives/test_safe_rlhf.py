@@ -41,6 +41,9 @@ def test_steps_of_the_price(dual, expected):
         state = found.state
         assert float(state["price"]) == pytest.approx(wanted, abs=1e-6)
         assert found.metrics["violation"] == pytest.approx(mean)
+    later = method.advantages(rollout([(0.0, 0.0)]), state).metrics
+    assert later["price"] == pytest.approx(expected[2], abs=1e-6)
+    assert later["price_peak"] == pytest.approx(expected[1], abs=1e-6)
 
 
 @pytest.mark.parametrize(("price", "expected"), [(1.0, 0.35), (3.0, -0.075)])
