@@ -77,8 +77,8 @@ class SafeRLHF(PolicyGradient):
 
         The rewards that are no cost are joined as `weights` and `combine` say. Where a completion's cost is not known
         its reward alone counts, and the other way round. Metrics: `price` (before this rollout's step), `price_peak`
-        (the largest so far), `cost` (mean; the loop tells it as a reward too), `violation` (mean cost less the budget) and `unsafe` (share of completions
-        with a cost above 0).
+        (the largest so far), `cost` (mean; the loop tells it as a reward too), `violation` (mean cost less the budget)
+        and `unsafe` (share of completions with a cost above 0).
 
         Raises:
             UnknownNameError: no reward of the rollout has the cost's name.
