@@ -197,7 +197,8 @@ def read_named(
 
     Args:
         reply: what was written.
-        names: each with the texts that it may be (capitals do not matter), or None for any text.
+        names: each with the texts that it may be (capitals do not matter), or None for any text. Where they are yes
+            and no, true and false stand for them.
         key: what an object bears where the texts that were shown have one of `names` in quotes.
         shown: these texts.
     """
@@ -205,7 +206,8 @@ def read_named(
         return Reading(problem="empty")
     found = []
     problem = "no verdict"
-    for item in objects(reply, names):
+    for read in objects(reply, names):
+        item = read | {name: _worded(read.get(name), choices) for name, choices in names.items()}
         if _TWICE in item:
             problem = "several verdicts"
         elif any(not isinstance(item.get(name), str) or not item[name].strip() for name in names):
@@ -220,6 +222,11 @@ def read_named(
         return Reading(problem=problem)
     quoted = re.compile("|".join(f"""["']{re.escape(name)}["']""" for name in names), re.IGNORECASE)
     return _one(found, any(quoted.search(text) for text in shown), last=False)
+
+
+def _worded(value: Any, choices: Sequence[str] | None) -> Any:
+    """Return true and false in words, where these are yes and no."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) and choices == ("yes", "no") else value
 
 
 def read_word(reply: str, words: Collection[str]) -> Reading:

@@ -18,6 +18,7 @@ from fairlead.errors import RequestError, UnsupportedError, UsageError
 from fairlead.messages import Message
 from fairlead.synthesis.base import Draft, Row, Synthesizer
 from fairlead.synthesis.magpie_draws import Draws, Mix
+from fairlead.synthesis.magpie_first import FirstToken, draw_behind, rule_of
 from fairlead.synthesis.magpie_sanitiser import Family, sanitised
 from fairlead.synthesis.magpie_strings import Strings, Writer, trimmed, writer_of
 
@@ -36,6 +37,8 @@ class Magpie(Synthesizer):
     which makes prompts."""
     turns: int = 1
     """User turns of a conversation."""
+    end_with_user: bool = False
+    """Whether nobody answers the last of several turns, which makes prompts that are chats."""
     mix: str | Mix | None = None
     """How instructions are drawn in turn: `air` or `pro` (the paper's mixes), or rows of temperature, top_p and a whole
     weight; None for the temperature of `sampling` alone."""
@@ -57,6 +60,9 @@ class Magpie(Synthesizer):
     """Whether the sanitiser's last rule cuts an instruction without a question to its first line."""
     first_line: bool = False
     """Whether an instruction ends at its first line break, as in the paper's code; cuts tasks of several lines."""
+    first_token: str | FirstToken | None = None
+    """A rule for the first token of a chat's first instruction: `llama-3.1` (no "#"), `flaming` (logits divided by
+    1.2), or one's own."""
     block: int = 64
     """Instructions drawn with one seed; those of them with one temperature are one request. What is drawn depends on
     it."""
@@ -81,6 +87,10 @@ class Magpie(Synthesizer):
         if self.turns > 1 and self.answers == "none":
             fix = "let the model answer, or write one turn"
             raise UsageError("magpie.turns: a later turn follows an answer, and there is none", fix=fix)
+        if self.end_with_user and self.turns == 1:
+            raise UsageError("magpie.end_with_user: there is one turn", fix="use turns of 2 or more, or answers: none")
+        if rule_of(self.first_token) is not None and self.sampling.max_tokens < 2:
+            raise UsageError("magpie.sampling.max_tokens leaves nothing behind the first token", fix="use 2 or more")
         for name, sampling in (("sampling", self.sampling), ("answering", self.answering)):
             if sampling.n != 1:
                 raise UsageError(f"magpie.{name}.n is {sampling.n}", fix="ask for more instructions with count")
@@ -94,8 +104,8 @@ class Magpie(Synthesizer):
 
     @property
     def makes(self) -> str:
-        """Conversations, or prompts where nobody answers."""
-        return "prompt" if self.answers == "none" else "conversation"
+        """Conversations, or prompts where nobody answers the last turn."""
+        return "prompt" if self.answers == "none" or self.end_with_user else "conversation"
 
     @cached_property
     def draws(self) -> Draws:
@@ -130,12 +140,12 @@ class Magpie(Synthesizer):
             live = [run for run in runs if run.ended is None]
             self._write(engines["model"], writer, live, turn)
             live = [run for run in live if run.ended is None]
-            if self.answers != "none" and live:
+            if self.answers != "none" and live and not (self.end_with_user and turn == self.turns - 1):
                 said = answerer.generate([list(run.chat) for run in live], self.answering)
                 for run, (answer,) in zip(live, said, strict=True):
                     run.hear(answer)
         for seed, run in zip(seeds, runs, strict=True):
-            if not run.whole(answered=self.answers != "none"):
+            if not run.whole(self.makes, self.turns if self.end_with_user else 1):
                 yield Draft(seed.id, error=run.ended)
             else:
                 yield Draft(seed.id, {"chat": run.chat, "written": run.written, "ended": run.ended, "cut": run.cut,
@@ -149,7 +159,7 @@ class Magpie(Synthesizer):
             how = self.draws.sampling_of(block, way, 1, turn)
             if turn == 0:
                 how = writer.ending(replace(how, n=max(rank for _, rank in chosen) + 1))
-                drawn = _first(model, writer.opening(system), how)
+                drawn = _first(model, writer.opening(system), how, rule_of(self.first_token))
                 found = [drawn[rank] for _, rank in chosen]
             else:
                 openings = [writer.opening([*system, *run.chat]) for run, _ in chosen]
@@ -179,7 +189,8 @@ class Magpie(Synthesizer):
             counts["ended_early"] += found["ended"] is not None
             counts["answers_cut_at_limit"] += found["cut"]
             temperature, top_p, _ = self.draws.mix[found["way"]]
-            row: Row = {"parent": draft.parent, **_columns(chat), "temperature": temperature, "top_p": top_p}
+            shown = {"prompt": chat} if self.makes == "prompt" else _columns(chat)
+            row: Row = {"parent": draft.parent, **shown, "temperature": temperature, "top_p": top_p}
             if self.turns > 1:
                 row |= {"turns": len(written)}
             if self.sanitise is not None:
@@ -210,15 +221,15 @@ class _Run:
         self.chat.pop()
         self.written.pop()
 
-    def whole(self, *, answered: bool) -> bool:
-        """Whether there is a turn to keep."""
-        return len(self.chat) >= 1 + answered
+    def whole(self, makes: str, turns: int) -> bool:
+        """Whether there is a turn to keep, or all of them where the last one is the user's."""
+        return len(self.chat) >= 2 * turns - (makes == "prompt")
 
 
-def _first(model: Engine, opening: str, how: Sampling) -> list[Completion]:
+def _first(model: Engine, opening: str, how: Sampling, rule: FirstToken | None) -> list[Completion]:
     """Draw the first user turns; a refusal of the text that all of them follow is none of a single seed."""
     try:
-        return model.generate([opening], how)[0]
+        return draw_behind(model, opening, how, rule)
     except RequestError as error:
         what = f"does not continue the text before a user's words: {error.what}"
         fix = error.fix or "name a server that completes raw text, or a local model"
@@ -226,6 +237,4 @@ def _first(model: Engine, opening: str, how: Sampling) -> list[Completion]:
 
 
 def _columns(chat: list[Message]) -> Row:
-    if len(chat) == 1:
-        return {"prompt": chat}
     return {"prompt": chat[:1], "completion": chat[1:]} if len(chat) == 2 else {"messages": chat}

@@ -21,14 +21,15 @@ from fairlead.errors import UnknownNameError, UsageError
 from fairlead.messages import Message
 from fairlead.records import to_row
 from fairlead.synthesis.base import Draft, Row, Synthesizer
-from fairlead.verdicts import DIFFICULTY, QUALITY, Reading, key_of, read_named
+from fairlead.synthesis.guarding import GUARD, guard_case, guard_text
+from fairlead.verdicts import DIFFICULTY, QUALITY, Reading, key_of, objects, read_named
 
 if TYPE_CHECKING:
     from fairlead.engines.base import Engine
 
 __all__ = ["CATEGORIES", "TAGS", "Tags"]
 
-Tag: TypeAlias = Literal["difficulty", "quality", "category", "language", "safety"]
+Tag: TypeAlias = Literal["difficulty", "quality", "category", "language", "safety", "validity", "guard"]
 
 CATEGORIES = (
     "Information seeking", "Reasoning", "Planning", "Editing", "Coding & Debugging", "Math", "Role playing",
@@ -54,22 +55,26 @@ TAGS: dict[str, dict[str, tuple[str, ...] | None]] = {
     "category": {"task_category": CATEGORIES},
     "language": {"language": _LANGUAGES},
     "safety": {"reason": None, "safety": ("safe", "unsafe")},
+    "validity": {"valid": ("yes", "no"), "complete": ("yes", "no"), "correct": ("yes", "no")},
 }
-"""Tag -> what a reply names, each with the values that it may have, or None for free text."""
+"""Tag -> what a reply names, each with the values that it may have, or None for free text; `guard` has no form."""
 
 _COLUMNS = {"explanation": "quality_explanation", "reason": "safety_reason"}
 _OTHER = {"other": "Others"}
+_MORE = "other_task_category"
+_BY = {"tagger": "tagged_by", "guard": "guarded_by"}
 
 
 @dataclass(frozen=True)
 class Tags(Synthesizer):
-    """Adds columns to conversations: `difficulty`, `input_quality`, `task_category`, `language`, `safety`."""
+    """Adds columns to conversations: how difficult, how well put, of which kind, in which language, whether safe."""
 
     tags: tuple[Tag, ...] = ("difficulty", "quality", "category")
     """What the engine is asked about, each in a question of its own."""
     texts: dict[str, str] = field(default_factory=dict)
     """Tag -> what the engine reads in place of the shipped text: the path of a Jinja text, or the text itself. It may
-    use `request` and `conversation` (in marks that bear `key`) and `key`."""
+    use `request` and `conversation` (in marks that bear `key`) and `key`. Of `guard` it is the guard's chat template,
+    over `messages`, which is then handed over as raw text."""
     retries: int = 1
     """How often the engine is asked again where its reply cannot be read."""
     retry_temperature: float = 0.3
@@ -86,7 +91,6 @@ class Tags(Synthesizer):
         "sampling": {"max_tokens": 8, "temperature": 0},
         "texts": {"quality": "{{ request }} {{ key }}", "safety": "{{ conversation }} {{ key }}"},
     }
-    engines: ClassVar[Mapping[str, str]] = {"tagger": "reads conversations and fills in a form"}
     reads: ClassVar[str] = "conversation"
     makes: ClassVar[str] = "conversation"
     rows_per_seed: ClassVar[int] = 1
@@ -100,26 +104,41 @@ class Tags(Synthesizer):
         for name in self.texts:
             if name not in self.tags:
                 raise UnknownNameError("tag", name, self.tags, place="tags.texts")
-        _ = self.shown
+        _ = self.shown, guard_text(self.texts.get("guard"))
+
+    @property
+    def engines(self) -> Mapping[str, str]:
+        """The tagger, and the guard where one is asked."""
+        roles = {"tagger": "reads conversations and fills in a form"} if self.forms else {}
+        return roles | ({"guard": "a guard model that judges whole conversations"} if "guard" in self.tags else {})
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The tags that are read from a form."""
+        return tuple(tag for tag in self.tags if tag != "guard")
 
     @cached_property
     def shown(self) -> dict[str, prompts.PromptText]:
         """Tag -> what the engine reads."""
-        return {tag: prompts.load("tags", tag, self.texts.get(tag)) for tag in self.tags}
+        return {tag: prompts.load("tags", tag, self.texts.get(tag)) for tag in self.forms}
 
     def draft(self, engines: Mapping[str, Engine], seeds: Sequence[Any]) -> Iterator[Draft]:
         """Ask about every tag of all seeds, one tag after the other."""
-        tagger = engines["tagger"]
-        verdicts = {tag: self._ask(tagger, tag, seeds) for tag in self.tags}
+        verdicts = {tag: self._ask(engines["tagger"], tag, seeds) for tag in self.forms}
+        if "guard" in self.tags:
+            text = guard_text(self.texts.get("guard"))
+            cases = [guard_case(str(seed.id), _chat(seed), text) for seed in seeds]
+            verdicts["guard"] = ask(engines["guard"], cases, self.sampling, retries=0)
+        by = {_BY[role]: engines[role].fingerprint[:16] for role in self.engines}
         for i, seed in enumerate(seeds):
             own = {tag: found[i] for tag, found in verdicts.items()}
             failed = next((v.error for v in own.values() if v.status == "failed"), None)
             if failed is not None:
-                yield Draft(seed.id, error="the tagger gave no reply", failed=True)
+                yield Draft(seed.id, error="the tagger or the guard gave no reply", failed=True)
                 continue
             said = {tag: verdict.value for tag, verdict in own.items()}
             status = {tag: verdict.status for tag, verdict in own.items()}
-            yield Draft(seed.id, {"row": to_row(seed), "said": said, "status": status, "by": tagger.fingerprint[:16]})
+            yield Draft(seed.id, {"row": to_row(seed), "said": said, "status": status, "by": by})
 
     def _ask(self, tagger: Engine, tag: str, seeds: Sequence[Any]) -> list[Verdict]:
         held = self.guided == "on" or (self.guided == "auto" and tag not in self.texts)
@@ -143,9 +162,14 @@ class Tags(Synthesizer):
             row: Row = {**draft.found["row"], "parent": draft.parent}
             for tag in self.tags:
                 said = draft.found["said"][tag]
-                counts[f"unparsable_{tag}"] += said is None
-                row |= {_COLUMNS.get(name, name): None if said is None else said[name] for name in TAGS[tag]}
-            yield row | {"tagged_by": draft.found["by"]}
+                counts[f"unparsable_{tag}"] += said is None or (tag == "guard" and said["guard_verdict"] is None)
+                row |= {_COLUMNS.get(name, name): None if said is None else said[name] for name in _names(tag)}
+            yield row | draft.found["by"]
+
+
+def _names(tag: str) -> tuple[str, ...]:
+    """Return what a tag's reading holds."""
+    return GUARD if tag == "guard" else (*TAGS[tag], *([_MORE] if tag == "category" else []))
 
 
 def _read(reply: str, tag: str, key: str, shown: Sequence[str]) -> Reading:
@@ -156,7 +180,17 @@ def _read(reply: str, tag: str, key: str, shown: Sequence[str]) -> Reading:
     found = read_named(reply, names, key, shown)
     if found.value is None:
         return found
-    return Reading({name: _OTHER.get(text, text) if names[name] else text for name, text in found.value.items()})
+    said: dict[str, Any] = {name: _OTHER.get(t, t) if names[name] else t for name, t in found.value.items()}
+    return Reading(said | ({_MORE: _more(reply, said["task_category"])} if tag == "category" else {}))
+
+
+def _more(reply: str, first: str) -> list[str]:
+    """Return the further kinds of task that a reply names, as far as there are such; none twice, nor the first one."""
+    known = {name.lower(): name for name in CATEGORIES} | _OTHER
+    found = [item[_MORE] for item in objects(reply, (_MORE,))]
+    named = found[-1] if found and isinstance(found[-1], list) else []
+    kinds = [known.get(text.strip().lower()) for text in named if isinstance(text, str)]
+    return [kind for kind in dict.fromkeys(kinds) if kind is not None and kind != first]
 
 
 def _chat(record: Any) -> list[Message]:
@@ -174,5 +208,9 @@ def _form(names: Mapping[str, tuple[str, ...] | None]) -> str:
     """Return the JSON schema of a reply."""
     parts: dict[str, Any] = {"key": {"type": "string"}}
     parts |= {name: {"type": "string", **({"enum": list(values)} if values else {})} for name, values in names.items()}
-    form = {"type": "object", "properties": parts, "required": list(parts), "additionalProperties": False}
+    required = list(parts)
+    if "task_category" in names:
+        parts[_MORE] = {"type": "array", "items": {"type": "string", "enum": list(CATEGORIES)}}
+        required.append(_MORE)
+    form = {"type": "object", "properties": parts, "required": required, "additionalProperties": False}
     return json.dumps(form)

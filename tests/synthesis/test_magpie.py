@@ -93,6 +93,19 @@ def test_what_precedes_a_user_is_asked_for_once_and_ends_at_the_turns_border():
     }  # fmt: skip
 
 
+def test_a_chat_may_end_with_its_user():
+    engine = Scripted()
+    rows, _ = rows_from(engine, turns=3, end_with_user=True)
+    assert [turn["role"] for turn in rows[0]["prompt"]] == ["user", "assistant", "user", "assistant", "user"]
+    assert ("completion" in rows[0], "messages" in rows[0], rows[0]["turns"]) == (False, False, 3)
+    assert fairlead.synthesizer("magpie", turns=3, end_with_user=True).makes == "prompt"
+    assert len(engine.calls) == 5
+    with pytest.raises(UsageError, match="end_with_user: there is one turn"):
+        Magpie(end_with_user=True)
+    broken = Scripted(answer=" ")
+    assert rows_from(broken, turns=2, end_with_user=True)[1][0].error == "an answer is empty"
+
+
 def test_words_end_a_turn_where_the_template_has_no_token_there():
     engine = Scripted("Why is it so? [/INST] Because.", renderer=renderer_of("llama-2"))
     rows, _ = rows_from(engine)

@@ -21,9 +21,10 @@ from fairlead.verdicts import DIFFICULTY, QUALITY, read_named
 REPLIES = {
     "difficulty": {"intent": "a number", "knowledge": "sums", "difficulty": "Very Easy"},
     "quality": {"explanation": "clear } enough", "input_quality": "good"},
-    "category": {"task_category": "Other"},
+    "category": {"task_category": "Other", "other_task_category": ["math", "Chess", "Other", "Math", 3]},
     "language": {"language": "EN"},
     "safety": {"reason": "sums", "safety": "safe"},
+    "validity": {"valid": True, "complete": "Yes", "correct": False},
 }
 
 
@@ -67,12 +68,68 @@ def test_every_tag_is_a_column_beside_what_the_record_had():
         "id": "a", "prompt": [{"role": "user", "content": "what is 2 plus 2?"}],
         "completion": [{"role": "assistant", "content": "4."}], "temperature": 1.0, "parent": "a",
         "intent": "a number", "knowledge": "sums", "difficulty": "very easy", "quality_explanation": "clear } enough",
-        "input_quality": "good", "task_category": "Others", "language": "en", "safety_reason": "sums", "safety": "safe",
+        "input_quality": "good", "task_category": "Others", "other_task_category": ["Math"], "language": "en",
+        "safety_reason": "sums",
+        "safety": "safe", "valid": "yes", "complete": "yes", "correct": "no",
         "tagged_by": "taggertaggertagg", "method": "tags", "models": 0, "templates": 0, "seed": 0,
     }  # fmt: skip
     assert counts == {f"unparsable_{tag}": 0 for tag in TAGS}
-    assert [len(prompts) for prompts, _ in engine.calls] == [2] * 5
+    assert [len(prompts) for prompts, _ in engine.calls] == [2] * 6
     assert all(sampling.temperature == 0 for _, sampling in engine.calls)
+
+
+@dataclass
+class Guard:
+    """Says the next of some texts."""
+
+    says: list
+    fingerprint: str = "guard" * 4
+    calls: list = field(default_factory=list)
+
+    def generate(self, prompts, sampling):
+        self.calls += prompts
+        return [[Completion(self.says.pop(0))] for _ in prompts]
+
+
+def guarded(says, **how):
+    guard, counts = Guard(list(says)), Counter()
+    method = fairlead.synthesizer("tags", tags=["guard"], **how)
+    drafts = list(drafts_of(method, {"guard": guard}, [record(f"r{k}") for k in range(len(says))]))
+    return guard, list(rows_of(method, drafts, counts)), counts
+
+
+def test_a_guard_reads_the_conversation_and_its_text_is_kept():
+    says = ["safe", "unsafe\nS1,S10", " Unsafe", "I will not say", "unsafely put"]
+    guard, rows, counts = guarded(says)
+    assert [(row["guard"], row["guard_verdict"], row["guard_codes"]) for row in rows] == [
+        ("safe", "safe", []), ("unsafe\nS1,S10", "unsafe", ["S1", "S10"]), (" Unsafe", "unsafe", []),
+        ("I will not say", None, []), ("unsafely put", None, []),
+    ]  # fmt: skip
+    assert [turn["role"] for turn in guard.calls[0]] == ["user", "assistant"]
+    assert counts == {"unparsable_guard": 2}
+    assert rows[0]["guarded_by"] == "guardguardguardg"
+    assert "tagged_by" not in rows[0]
+
+
+def test_a_guard_of_this_process_is_handed_its_own_template_as_raw_text():
+    shown = "[INST] {% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}[/INST]"
+    guard, rows, _ = guarded(["safe", " "], texts={"guard": shown})
+    assert guard.calls[0] == "[INST] user: what is 2 plus 2?\nassistant: 4.\n[/INST]"
+    assert (rows[1]["guard"], rows[1]["guard_verdict"]) == (None, None)
+    with pytest.raises(UsageError, match="does not show the conversation"):
+        fairlead.synthesizer("tags", tags=["guard"], texts={"guard": "{{ messages[0].role }} is this safe?"})
+    model = fairlead.engine("harbor:base-300k")
+    method = fairlead.synthesizer("tags", tags=["guard"], texts={"guard": shown}, sampling={"max_tokens": 4})
+    (draft,) = drafts_of(method, {"guard": model}, [record()])
+    assert draft.error is None
+
+
+def test_kinds_of_task_beside_the_first():
+    rows, _ = tagged(Tagger({"category": {"task_category": "Math"}}), [record()], tags=["category"])
+    assert (rows[0]["task_category"], rows[0]["other_task_category"]) == ("Math", [])
+    schema = Tagger()
+    tagged(schema, [record()], tags=["category"])
+    assert json.loads(schema.calls[0][1].schema)["properties"]["other_task_category"]["type"] == "array"
 
 
 def test_the_reply_is_held_to_its_form():
