@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -105,11 +104,12 @@ class Rollouts:
             self._roll_out(step)
         self.metrics["stale"] = float(step if self.config.server is not None else within)
         update, part = divmod(within, self.config.steps)
-        order: Any = range(len(self.groups))
+        order = np.arange(len(self.groups))
         if update:
-            order = np.random.default_rng([self.materials.config.seed, step - within, update]).permutation(len(order))
-        share = math.ceil(len(self.groups) / self.config.steps)
-        return [self.groups[i] for i in order[part * share : (part + 1) * share]]
+            order = np.random.default_rng([self.materials.config.seed, step - within, update]).permutation(order)
+        places = np.array_split(order, self.config.steps)[part]
+        # A rollout that was left with fewer prompts than steps serves some of them whole.
+        return [self.groups[i] for i in (places if len(places) else order)]
 
     def state(self, step: int) -> dict[str, Any]:
         """Return what a checkpoint after `step` steps must hold: the rollout too, where it is not used up."""
@@ -265,7 +265,7 @@ class Rollouts:
         logprobs, values = torch.zeros(int(starts[-1]), width), None
         for one in split(groups, budget, policy.layout):
             batch = lay_out([groups[i] for i in one.groups], policy.layout).to(accelerator.device)
-            with accelerator.autocast() if policy is self.policy else nullcontext():
+            with accelerator.autocast():
                 seen = policy(batch)
             rows = torch.from_numpy(np.concatenate([np.arange(starts[i], starts[i + 1]) for i in one.groups]))
             logprobs[rows, : batch.mask.shape[1]] = seen.logprobs.float().cpu()
@@ -288,10 +288,10 @@ class Rollouts:
         told = {
             f"reward_{name}" if name != "reward" else name: _mean(c) for name, c in zip(self.rewards, batch.rewards.T)
         }
-        spread = np.nanstd(batch.rewards.sum(-1)) if len(batch.rewards) > 1 else 0.0
+        totals = batch.rewards[~np.isnan(batch.rewards).all(-1)]
         return {
             **told,
-            "reward_std": float(spread),
+            "reward_std": float(np.nansum(totals, -1).std()) if len(totals) else math.nan,
             "abstained": float(np.isnan(batch.rewards).mean()),
             "equal_groups": equal,
             "prompts": float(len(batch.groups)),
@@ -311,14 +311,12 @@ class Rollouts:
 
 
 def _equal(batch: _Batch, n: int) -> np.ndarray:
-    """Tell of each group whether all its completions are worth the same, or nothing is known of them."""
-    totals = np.where(np.isnan(batch.rewards), 0.0, batch.rewards).sum(-1)
-    totals[np.isnan(batch.rewards).all(-1)] = np.nan
-    rows = totals.reshape(-1, n)
+    """Tell of each group whether every reward values all its completions alike, or none of them."""
+    rows = batch.rewards.reshape(-1, n, batch.rewards.shape[1])
     known = ~np.isnan(rows)
-    low = np.where(known, rows, np.inf).min(-1, initial=np.inf)
-    high = np.where(known, rows, -np.inf).max(-1, initial=-np.inf)
-    return ~(low < high)
+    low = np.where(known, rows, np.inf).min(1, initial=np.inf)
+    high = np.where(known, rows, -np.inf).max(1, initial=-np.inf)
+    return ~(low < high).any(-1)
 
 
 def _without(batch: _Batch, dropped: np.ndarray, n: int) -> _Batch:
