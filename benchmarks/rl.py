@@ -29,7 +29,7 @@ import time
 from pathlib import Path
 
 from shapes import SHAPES
-from training import environment, log_normal, machine, peak_mib, reset_peak, spread
+from training import log_normal, machine, measure, peak_mib, reset_peak, spread
 
 GROUP = 8
 SIZES = {"S": (16, 256), "M": (8, 128)}
@@ -230,15 +230,6 @@ def roofline(options: argparse.Namespace) -> float:
 # --- one process per measurement --------------------------------------------------------------------------------------
 
 
-def measure(options: argparse.Namespace, **changes) -> dict:
-    given = {**vars(options), **changes}
-    command = [sys.executable, __file__, "--inside", json.dumps(given, default=str)]
-    done = subprocess.run(command, env=environment(options), capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{changes}: {done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def inside(given: dict) -> None:
     import torch
 
@@ -259,7 +250,7 @@ def compare(options: argparse.Namespace, model: str) -> list[str]:
         for dtype in options.dtypes:
             for side in SIDES:
                 if dtype in settings[side]:
-                    one = measure(options, side=side, dtype=dtype, model=model, folder=str(folder), data=str(data))
+                    one = measure(options, side, script=__file__, dtype=dtype, model=model, folder=folder, data=data)
                     found.setdefault((side, dtype), []).append(one)
                     print(f"# {model} {side} {dtype}: {json.dumps(one)}", file=sys.stderr, flush=True)
     best = {

@@ -258,10 +258,10 @@ def environment(options: argparse.Namespace) -> dict[str, str]:
     return {**os.environ, **threads, **quiet, **local, **kept}
 
 
-def measure(options: argparse.Namespace, side: str, **changes) -> dict:
-    """Measure in a fresh process of the same interpreter and return what it printed last."""
+def measure(options: argparse.Namespace, side: str, *, script: str = __file__, **changes) -> dict:
+    """Measure in a fresh process of the same interpreter and return what `script` printed last."""
     given = {**{k: v for k, v in vars(options).items() if k not in ("workloads", "models")}, **changes, "side": side}
-    command = [sys.executable, __file__, "--inside", json.dumps(given, default=str)]
+    command = [sys.executable, script, "--inside", json.dumps(given, default=str)]
     done = subprocess.run(command, env=environment(options), capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{side} {changes}: {done.stderr[-3000:]}")
