@@ -50,7 +50,6 @@ class RewardAgreement:
     seed: int = 0
     """Randomness of the bootstrap and of the coin."""
 
-    reads_records: ClassVar[bool] = True
     example: ClassVar[Mapping[str, Any]] = {"rewards": {"exact": "harbor", "wordy": "harbor_proxy"}}
 
     def __post_init__(self) -> None:
