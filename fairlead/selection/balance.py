@@ -46,6 +46,9 @@ class Balance(Selector):
     """What each group is to have: as much as any other, by the square root of its size, or by its size."""
     score: str | None = None
     """Column by which a group's records are chosen, the highest first; without, they are drawn by lot."""
+    nearest: bool = False
+    """Whether a group's records are chosen by how near their vectors are to the mean of the group's, the nearest first:
+    its typical ones; with an embedding."""
     fill: bool = False
     """Whether other groups make up for what a small one lacks; else fewer records are kept than asked for."""
     seed: int = 0
@@ -64,6 +67,9 @@ class Balance(Selector):
         check_keep(self.keep, "balance")
         if (self.by is None) == (self.embedding is None):
             raise UsageError("balance wants one way to group", fix="give either a column (by) or an embedding")
+        if self.nearest and (self.embedding is None or self.score is not None):
+            fix = "give an embedding and no score, or leave nearest out"
+            raise UsageError("balance.nearest has no vectors, or a score beside them", fix=fix)
         if self.clusters < 1:
             raise UsageError(f"balance.clusters is {self.clusters}", fix="use 1 or more")
 
@@ -82,7 +88,8 @@ class Balance(Selector):
         places = {name: np.array([i for i, group in enumerate(groups) if group == name], np.int64) for name in names}
         sizes = np.array([len(places[name]) for name in names])
         lots = lots_of([record.id for record in pool], self.seed)
-        worth = lots if self.score is None else pool.numbers(self.score)
+        worth = self._typical(pool, places) if self.nearest else lots
+        worth = worth if self.score is None else pool.numbers(self.score)
         if not names:
             return chosen(n, [], worth, reasons, "blank text", columns={"group": groups})
         asked = number_kept(self.keep, n)
@@ -116,6 +123,14 @@ class Balance(Selector):
             for i, label in zip(there.tolist(), labels.tolist(), strict=True):
                 groups[i] = f"cluster {label + 1:0{len(str(self.clusters))}}"
         return groups, {i: "blank text" for i, group in enumerate(groups) if group is None}
+
+    def _typical(self, pool: Pool, places: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the distance of every record to the mean of its group, below 0, float64 [N]; NaN without a group."""
+        vectors = np.asarray(pool.vectors(self.embedding or "", self.part), np.float64)
+        found = np.full(len(pool), np.nan)
+        for own in places.values():
+            found[own] = -np.linalg.norm(vectors[own] - vectors[own].mean(0), axis=1)
+        return found
 
     def _notes(
         self, names: list[str], sizes: np.ndarray, quotas: np.ndarray, lacking: np.ndarray, asked: int, kept: int

@@ -87,3 +87,19 @@ def test_clusters_are_groups():
 def test_bad_fields_are_named(bad):
     with pytest.raises(UsageError, match="balance"):
         Balance(**{"keep": 3, **bad})
+
+
+def test_the_typical_records_of_every_cluster():
+    """The ten points of the published check, whose clusters are 0 0 1 1 0 1 2 2 0 1."""
+    points = [(0, 0), (0.2, 0), (5, 5), (5, 5.4), (0, 0.3), (5.2, 5), (9, 0), (9.5, 0.1), (0.6, 0.6), (5.9, 5.9)]
+    pool = [PromptOnly(f"r{k}", "q", {"v": [x + 1.0, y + 1.0]}) for k, (x, y) in enumerate(points)]
+    found = Balance(keep=6, embedding="v", clusters=3, nearest=True)(pool)
+    groups = {}
+    for i in found.indices.tolist():
+        groups.setdefault(found.columns["group"][i], []).append(i)
+    assert [4, 1] in groups.values()
+    assert [3, 5] in groups.values()
+    assert {frozenset(own) for own in groups.values()} == {frozenset(own) for own in ((4, 1), (3, 5), (6, 7))}
+    for how in ({"by": "v"}, {"embedding": "v", "score": "s"}):
+        with pytest.raises(UsageError, match=r"balance\.nearest"):
+            Balance(keep=6, nearest=True, **how)
