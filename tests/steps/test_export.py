@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fairlead import models
-from fairlead.errors import ModelError
+from fairlead.errors import ModelError, UsageError
 from fairlead.steps.base import Context
 from fairlead.steps.export import Export
 
@@ -54,6 +54,29 @@ def test_an_adapter_is_merged(tmp_path):
         plain = models.load_model(MODEL)(ids).logits
     assert (merged - expected).abs().max() < 1e-4
     assert (plain - expected).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(("weights", "share"), [((), 0.5), ((3.0, 1.0), 0.75), ((1.0, 0.0), 1.0)])
+def test_the_mean_of_two_models(weights, share, tmp_path):
+    other = "harbor:aligned-300k"
+    step = Export(model=MODEL, dtype="float32", average=(other,), weights=weights)
+    assert [use.value for use in step.uses()] == [MODEL, other]
+    outcome = step(Context(tmp_path, tmp_path))
+    assert outcome.metrics["averaged"] == 2
+    made, first, second = (
+        dict(models.load_model(m).named_parameters()) for m in (str(tmp_path / "model"), MODEL, other)
+    )
+    for name, value in made.items():
+        expected = share * first[name].float() + (1 - share) * second[name].float()
+        torch.testing.assert_close(value.float(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_only_models_of_one_shape_are_averaged(tmp_path):
+    with pytest.raises(ModelError, match="do not match"):
+        Export(model=MODEL, average=("harbor:base-1m",))(Context(tmp_path, tmp_path))
+    for weights in ((1.0,), (1.0, -1.0), (0.0, 0.0)):
+        with pytest.raises(UsageError, match="weights"):
+            Export(model=MODEL, average=("harbor:aligned-300k",), weights=weights)
 
 
 def test_a_missing_model_is_an_error(tmp_path):
