@@ -140,7 +140,7 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "missing recipe": plain("run", "no/such.yaml", expect=("no/such.yaml", "no such file")),
     "unknown recipe": plain("reproduce", "quikstart", expect=("did you mean 'quickstart'",)),
     "unknown objective": plain(
-        "train", "--model", MODEL, "--data", "harbor:test", "--objective", "dppo", expect=("--objective", "'dpo'")
+        "train", "--model", MODEL, "--data", "harbor:test", "--objective", "ddpo", expect=("--objective", "'dpo'")
     ),
     "number expected": plain(
         "train", "--model", MODEL, "--data", "harbor:test", "--epochs", "many", expect=("--epochs", "number")
@@ -148,7 +148,7 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "unknown flag": plain("train", "--model", MODEL, "--data", "x", "--lerning-rate", "1", expect=("lerning-rate",)),
     "flag left out": plain("train", "--model", MODEL, expect=("--data",)),
     "unknown command": plain("trian", expect=("trian",)),
-    "unknown method": plain("methods", "dppo", expect=("did you mean 'dpo'",)),
+    "unknown method": plain("methods", "ddpo", expect=("did you mean 'dpo'",)),
     "not a ship": plain("harbor", "ship", "titanic!", expect=("titanic!",)),
 }
 

@@ -61,7 +61,7 @@ def test_a_good_recipe(write):
         ("learning_rate", "lerning_rate", 5, "no field 'lerning_rate'", "did you mean 'learning_rate'"),
         ("learning_rate: 1e-3", "learning_rate: fast", 5, "learning_rate", "fields of train"),
         ("learning_rate: 1e-3", "epochs: 0", 5, "train.epochs is 0", "> 0"),
-        ("learning_rate: 1e-3", "objective: dppo", 5, "unknown objective 'dppo'", "did you mean 'dpo'"),
+        ("learning_rate: 1e-3", "objective: ddpo", 5, "unknown objective 'ddpo'", "did you mean 'dpo'"),
         ("learning_rate: 1e-3", "objective: {name: dpo, betta: 1}", 5, "no field 'betta'", "did you mean 'beta'"),
         ("learning_rate: 1e-3", "objective: {beta: 1}", 5, "needs a name", ""),
         ("    train:", "    trian:", 5, "unknown kind of step 'trian'", "did you mean 'train'"),
@@ -159,7 +159,7 @@ def test_a_command_is_a_recipe_of_one_step():
     recipe = command_recipe("train", {"model": "m", "data": "d", "epochs": None}, "fairlead train")
     assert [step.id for step in recipe.steps] == ["train"]
     with pytest.raises(UnknownNameError) as caught:
-        command_recipe("train", {"model": "m", "data": "d", "objective": "dppo"}, "fairlead train")
+        command_recipe("train", {"model": "m", "data": "d", "objective": "ddpo"}, "fairlead train")
     assert caught.value.place == "--objective"
 
 
