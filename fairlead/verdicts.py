@@ -104,7 +104,14 @@ def objects(reply: str, names: Collection[str]) -> list[dict[str, Any]]:
     return []
 
 
-def read_label(reply: str, key: str | None = None, answers: Sequence[str] = (), *, last: bool = False) -> Reading:
+def read_label(
+    reply: str,
+    key: str | None = None,
+    answers: Sequence[str] = (),
+    *,
+    last: bool = False,
+    at_end: bool = False,
+) -> Reading:
     """Read one of `LABELS`: from a JSON object with `verdict`, else from `[[A>B]]`, `[A>B]`, or a line of two scores.
 
     Args:
@@ -112,9 +119,11 @@ def read_label(reply: str, key: str | None = None, answers: Sequence[str] = (), 
         key: what a verdict bears in its object where the answers hold something like a verdict.
         answers: the judged texts.
         last: of several verdicts that differ, take the last instead of none.
+        at_end: believe only what stands in the last paragraph, behind the last blank line.
     """
     if not reply.strip():
         return Reading(problem="empty")
+    reply = re.split(r"\n[ \t]*\n", reply.rstrip())[-1] if at_end else reply
     given = [
         (str(item.get("verdict", "")), item.get("key") == key, _TWICE in item) for item in objects(reply, ["verdict"])
     ]

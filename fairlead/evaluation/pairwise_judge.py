@@ -62,6 +62,8 @@ class PairwiseJudge(Judging):
     the 20 likeliest tokens that a reply begins with."""
     last_verdict: bool = False
     """Whether of several verdicts in a reply that differ the last counts; otherwise the judge is asked again."""
+    verdict_at_end: bool = False
+    """Whether only what stands behind a reply's last blank line is read, for judges that are told to end with it."""
     margin: int = 30
     """Characters by which one of two answers must be longer for the audit of length."""
     text: str | None = None
@@ -166,7 +168,13 @@ class PairwiseJudge(Judging):
                 Case(
                     pair.id,
                     prompt,
-                    partial(read_label, key=slot["key"], answers=(slot["a"], slot["b"]), last=self.last_verdict),
+                    partial(
+                        read_label,
+                        key=slot["key"],
+                        answers=(slot["a"], slot["b"]),
+                        last=self.last_verdict,
+                        at_end=self.verdict_at_end,
+                    ),
                     _FORM,
                 )
                 for (pair, _), slot, prompt in zip(calls, slots, shown, strict=True)

@@ -327,6 +327,14 @@ def test_on_harbor_a_good_wish_wins():
 def test_verdicts_of_its_evaluation(reply, label):
     """Read as the library reads all verdicts on pairs."""
     assert read_label(reply).value == label
+    assert read_label(reply, at_end=True).value == label
+
+
+def test_a_verdict_that_does_not_stand_at_the_end_is_none_for_the_published_reader():
+    reply = "[[A]]\n\nI think B"
+    assert read_label(reply, at_end=True).value is None
+    assert read_label(reply).value == "A>B"
+    assert read_label("I think A.\n \nSo: [[B]]\n\n", at_end=True).value == "B>A"
 
 
 def test_principles_of_a_file(tmp_path):
