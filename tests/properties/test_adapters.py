@@ -20,12 +20,16 @@ from fairlead.training.adapters import KINDS
 from fairlead.training.config import TrainConfig
 from fairlead.training.loop import accelerator_for
 from fairlead.training.objectives.base import Needs
+from fairlead.training.rollout_config import RolloutConfig
 from fairlead.training.setup import Materials, gather
 
 NAMES = [e.name for e in catalog.entries("objective")]
 COMPLETIONS = {"conversation": 1, "preference": 2, "feedback": 1, "ranking": 4}
 SHOTS = {"bialign": "harbor:shots?n=4"}
 """Data of objectives whose groups are more than a record's completions."""
+LENGTH = {"name": "harbor_proxy", "proxy": "length", "noise": 1.0}
+ROLLOUT = RolloutConfig(rewards={"reward": LENGTH, "cost": LENGTH}, n=2, max_tokens=4)
+"""What objectives that learn from completions of their own draw."""
 STEPS = 2
 SPECS = {kind: {"type": kind, "num_virtual_tokens": 4} if KINDS[kind].virtual else kind for kind in KINDS}
 
@@ -102,7 +106,11 @@ def accelerator(materials, tmp_path_factory):
 def test_objective_trains_with_every_adapter(name, materials, accelerator):
     teacher = {"teacher": materials.config.model} if name in SHOTS else {}
     objective = catalog.build("objective", name, **teacher)
-    if name in SHOTS:
+    if objective.needs.record == "prompt":
+        data = replace(materials.config, data="harbor:prompts?n=4", objective=name, rollout=ROLLOUT)
+        materials = gather(data)
+        groups = materials.groups
+    elif name in SHOTS:
         data = replace(materials.config, data=SHOTS[name], objective={"name": name, **teacher})
         groups = gather(data).groups
     else:
