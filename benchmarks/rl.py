@@ -7,10 +7,9 @@
 Both sides read the same model folder and the same prompts (20-400 tokens, log-normal, median 90), draw groups of 8 at
 temperature 1, and step on them with the reference left out (beta 0), as both do by default. S draws 16 completions of
 at most 256 tokens a step, M 8 of at most 128. Weights are random but for the logit of the end token, which makes
-lengths geometric with a mean of about 110; so the two sides' lengths are of one distribution, not equal. Each side's
+lengths geometric (about 165 tokens in the mean); the two sides' lengths are of one distribution, not equal. Each side's
 number formats take turns (TRL autocasts; Fairlead can also draw from a bfloat16 copy), and the table compares the best
 of each. Every measurement is a process of its own; seconds are its CPU time on one thread; the first step is left out.
-The last column of a side is the share of its time that generation takes.
 
 The roofline is the time of the needed matrix products alone (prompts once per group, three times the forward for a
 training step, plus reading the weights for every decoded token) at the machine's measured float32 speed.
@@ -35,7 +34,7 @@ GROUP = 8
 SIZES = {"S": (16, 256), "M": (8, 128)}
 """Completions per step, and their most tokens."""
 MEAN = 110
-"""Mean tokens of a completion."""
+"""Tokens behind random text at which the end token has its share; behind its own words the model goes on longer."""
 SIDES = ("trl", "fairlead")
 
 

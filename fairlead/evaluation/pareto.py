@@ -138,7 +138,9 @@ class Pareto:
             estimate = Estimate(found, min(float(low), found), max(float(high), found), many)
             report.summary.setdefault(subject, {})[axis] = estimate
         for name in self._groups:
-            report.rows.append({"id": name, "engine": name, **{axis: e.value for axis, e in report.summary[name].items()}})
+            report.rows.append(
+                {"id": name, "engine": name, **{axis: e.value for axis, e in report.summary[name].items()}}
+            )
 
     def _compared(self, means: Mapping[str, np.ndarray], points: Sequence[str]) -> dict[tuple[str, str], float]:
         """Return (subject, axis) -> value, of fronts and volumes."""

@@ -134,7 +134,13 @@ def _environment() -> Environment:
         environment.filters[name] = getattr(numbers, name)
     environment.filters |= {"figures": _figures, "panels": _panels, "table": _table, "groups": _groups}
     environment.filters |= {"shown": _shown, "lengths": _lengths, "picked": _picked, "flat": _flat, "turns": _turns}
-    environment.filters |= {"sample_axes": _sample_axes, "breakable": _breakable, "drawn": _drawn, "ends": _ends, "zip": zip}
+    environment.filters |= {
+        "sample_axes": _sample_axes,
+        "breakable": _breakable,
+        "drawn": _drawn,
+        "ends": _ends,
+        "zip": zip,
+    }
     return environment
 
 

@@ -46,7 +46,10 @@ def self_test(config: TrainConfig) -> SelfTest:
         FairleadError: whatever the run itself would stop at.
     """
     config = replace(config, learning_rate=0.0, weight_decay=0.0, max_steps=1, evaluation_data=None, keep="last")
-    with tempfile.TemporaryDirectory(prefix="fairlead-") as folder, accelerator_for(config, Path(folder)) as accelerator:
+    with (
+        tempfile.TemporaryDirectory(prefix="fairlead-") as folder,
+        accelerator_for(config, Path(folder)) as accelerator,
+    ):
         run = prepare(gather(config), accelerator)
         assert run.rollouts is not None
         groups = run.rollouts.at(0)
