@@ -11,8 +11,8 @@ lengths geometric (about 165 tokens in the mean); the two sides' lengths are of 
 number formats take turns (TRL autocasts; Fairlead can also draw from a bfloat16 copy), and the table compares the best
 of each. Every measurement is a process of its own; seconds are its CPU time on one thread; the first step is left out.
 
-The roofline is the time of the needed matrix products alone (prompts once per group, three times the forward for a
-training step, plus reading the weights for every decoded token) at the machine's measured float32 speed.
+The roofline is the time of the needed matrix products alone (every answer decoded once and trained on once, at three
+times the forward; prompts once per group) at the machine's measured float32 speed; bfloat16 products can pass it.
 """
 
 from __future__ import annotations
