@@ -33,15 +33,16 @@ def methods(
 
     chosen = catalog.entries(kind)
     if name is not None:
-        known = [entry.name for entry in chosen]
-        chosen = tuple(entry for entry in chosen if entry.name == name)
+        presets = {preset: method for of in catalog.PRESETS.values() for preset, method in of.items()}
+        known = [*(entry.name for entry in chosen), *presets]
+        chosen = tuple(entry for entry in chosen if entry.name == presets.get(name, name))
         if not chosen:
             raise UnknownNameError("method", name, known)
     if json_:
         print(json.dumps([_plain(entry) for entry in chosen], indent=1, ensure_ascii=False))
     elif name is not None:
         for entry in chosen:
-            _show_one(entry)
+            _show_one(entry, name)
     else:
         _show_table(chosen)
     return 0
@@ -59,7 +60,8 @@ def _plain(entry: Any) -> dict[str, Any]:
     return {key: getattr(entry, key) for key in shown} | {"fields": fields}
 
 
-def _show_one(entry: Any) -> None:
+def _show_one(entry: Any, name: str) -> None:
+    """Show a method under its own name, or under that of a preset, with the preset's values as defaults."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -67,12 +69,16 @@ def _show_one(entry: Any) -> None:
     from fairlead.fields import describe
 
     console = Console(highlight=False)
+    preset = {} if name == entry.name else entry.load().presets[name]
+    if preset:
+        console.print(f"[bold]{name}[/] is a preset of {entry.name}:")
     console.print(f"[bold]{entry.name}[/] [dim]({entry.kind}, {entry.status})[/] {escape(entry.line)}")
     if entry.paper:
         console.print(f"paper: {escape(entry.paper)}")
     table = Table("field", "type", "default", "what", box=None)
     for f in describe(entry.load()):
-        table.add_row(f.name, escape(f.type), "required" if f.required else escape(repr(f.default)), escape(f.doc))
+        default = "required" if f.required else escape(repr(preset.get(f.name, f.default)))
+        table.add_row(f.name, escape(f.type), default, escape(f.doc))
     console.print(table)
 
 

@@ -43,3 +43,12 @@ def test_an_unknown_preset(capsys):
         main(["rl", "presets", "grop"])
     assert caught.value.code == 2
     assert "grpo" in capsys.readouterr().err
+
+
+def test_a_preset_among_the_methods(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["methods", "rloo"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert "rloo is a preset of policy_gradient" in out
+    assert "'leave_one_out'" in out
