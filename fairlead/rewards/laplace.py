@@ -41,6 +41,7 @@ class LaplaceReward:
     """Most tokens of one forward pass."""
 
     sources: ClassVar[tuple[str, ...]] = ("pairs", "reference")
+    learned: ClassVar[tuple[str, ...]] = ("model",)
 
     def __post_init__(self) -> None:
         if not self.deviations >= 0:

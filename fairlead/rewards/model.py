@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ class ModelReward:
     """Where it runs; by default the best there is."""
     micro_tokens: int = 8192
     """Most tokens of one forward pass."""
+
+    learned: ClassVar[tuple[str, ...]] = ("model",)
 
     def __post_init__(self) -> None:
         if self.micro_tokens < 1:

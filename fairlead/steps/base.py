@@ -133,7 +133,8 @@ def model_uses(keys: tuple[str | int, ...], who: Answerer) -> Iterator[Use]:
 
 
 def reward_uses(keys: tuple[str | int, ...], value: Any) -> Iterator[Use]:
-    """Yield the data that rewards named anywhere in plain `value` at `keys` read (their class's `sources`)."""
+    """Yield what rewards named anywhere in plain `value` at `keys` read: data (their class's `sources`), and models
+    (its `learned`)."""
     if isinstance(value, list | tuple):
         for place, inner in enumerate(value):
             yield from reward_uses((*keys, place), inner)
@@ -141,9 +142,11 @@ def reward_uses(keys: tuple[str | int, ...], value: Any) -> Iterator[Use]:
         return
     known = {entry.name: entry for entry in catalog.entries("reward")}
     entry = known.get(str(value.get("name")))
-    sources = () if entry is None else getattr(entry.load(), "sources", ())
+    sources, learned = (() if entry is None else getattr(entry.load(), name, ()) for name in ("sources", "learned"))
     for key, inner in value.items():
-        if key not in sources:
+        if key in learned and isinstance(inner, str):
+            yield Use((*keys, key), "model", inner)
+        elif key not in sources:
             yield from reward_uses((*keys, key), inner)
         elif isinstance(inner, str):
             yield Use((*keys, key), "data", inner)

@@ -119,6 +119,14 @@ def test_what_a_reward_reads_is_found_however_deep_it_is_named():
         Use((*place, 2, "references"), "data", "b.jsonl"),
     ]
     assert not list(reward_uses((), {"name": "bleu", "references": {"q": "a"}}))
+    learned = {
+        "name": "reward_ensemble",
+        "members": [{"name": "model", "model": "@rm"}, {"name": "model", "model": "m"}],
+    }
+    assert list(reward_uses((), learned)) == [
+        Use(("members", 0, "model"), "model", "@rm"),
+        Use(("members", 1, "model"), "model", "m"),
+    ]
 
 
 def test_a_step_is_another_one_when_a_file_of_its_reward_changes(tmp_path):
