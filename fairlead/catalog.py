@@ -91,6 +91,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("cyclealign", "synthesizer", "fairlead.synthesis.cyclealign:CycleAlign", "2310.16271", "a student's answers in the order of a judge that is shown, round by round, where both agree"),
     Entry("i_sheep", "synthesizer", "fairlead.synthesis.i_sheep:ISheep", "2408.08072", "instructions that a model writes, answers and grades by itself, of which only the best are kept"),
     Entry("tags", "synthesizer", "fairlead.synthesis.tags:Tags", "", "columns on conversations from an engine's forms: difficulty, quality, category, language, safety"),
+    Entry("prompt_quality", "synthesizer", "fairlead.synthesis.prompt_quality:PromptQuality", "", "columns on prompts from comparison with anchors of their bucket: four dimensions, their sum, a label"),
     Entry("reward_difference", "synthesizer", "fairlead.synthesis.reward_difference:RewardDifference", "2406.08464", "columns with what a reward says of answers, and how much more than of a base model's"),
     Entry("perplexity", "synthesizer", "fairlead.synthesis.perplexity:Perplexity", "2408.08072", "columns with how surprising a record is to a model: its answer, all of it, its answer behind its prompt"),
     Entry("decontaminate", "selector", "fairlead.selection.decontaminate:Decontaminate", "", "records that named test sets do not hold, by runs of words and by vectors, with the row and overlap of the others"),
