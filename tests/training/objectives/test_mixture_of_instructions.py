@@ -95,7 +95,7 @@ def test_bad_fields_are_named(fields, word):
 def config(model, **fields) -> TrainConfig:
     changes = {k: fields.pop(k) for k in ("micro_tokens", "layout") if k in fields}
     spec = {"name": NAME, "column": "task", "domains": DOMAINS, **fields}
-    return TrainConfig(model=model, data=DATA, objective=spec, batch_size=64, max_steps=1, **changes)
+    return TrainConfig(model=model, data=DATA, objective=spec, batch_size=24, max_steps=1, **changes)
 
 
 @pytest.mark.parametrize("mode", MODES)
