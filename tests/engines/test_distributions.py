@@ -181,6 +181,7 @@ class Counted:
         self.sizes.append(output.last_hidden_state.shape[:-1].numel())
 
 
+@pytest.mark.slow
 def test_a_thousand_answers_are_read_once_by_each_model(pair):
     rng = np.random.default_rng(0)
     answers = [rng.integers(10, 300, 5).tolist() for _ in range(1000)]

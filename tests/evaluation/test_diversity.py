@@ -73,6 +73,7 @@ def test_a_flatter_distribution_is_more_diverse():
     assert not report.notes or all("no words" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_intervals_across_prompts_cover():
     words = {**{f"w{i}": 1.0 / (i + 1) for i in range(40)}, END: 0.4}
     evaluator = Diversity(sampling=Sampling(n=1, max_tokens=12), amount=50, orders=(1,))

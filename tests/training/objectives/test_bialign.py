@@ -172,6 +172,7 @@ def test_the_scope_is_the_whole_sample_or_its_target(tmp_path):
     assert whole["ranking"] == pytest.approx(target["ranking"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_training_agrees_more_with_the_teacher_than_outputs_alone(tmp_path):
     found = {}
     for lam in (0.0, 1.0):
